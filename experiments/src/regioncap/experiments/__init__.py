@@ -1,0 +1,1 @@
+"""The study: RegionCap's four packages assembled, trained, evaluated and compared."""

@@ -1,0 +1,1 @@
+"""Data sets: each reader returns the same `CaptionData`."""
