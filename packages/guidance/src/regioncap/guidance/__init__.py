@@ -1,0 +1,33 @@
+"""Multi-scale semantic guidance: keyword banks, scene words for an image, detail words for its regions."""
+
+from regioncap.guidance.bank import BankError, KeywordBank
+from regioncap.guidance.detail import Detail, DetailGuidance
+from regioncap.guidance.guidance import (
+    Guidance,
+    NoGuidance,
+    NoGuidanceConfig,
+    SemanticGuidance,
+    SemanticGuidanceConfig,
+    gate_statistics,
+)
+from regioncap.guidance.scene import Scene, SceneGuidance
+from regioncap.guidance.similarity import StandardisedSimilarity
+from regioncap.guidance.words import detail_words, scene_words
+
+__all__ = [
+    "BankError",
+    "Detail",
+    "DetailGuidance",
+    "Guidance",
+    "KeywordBank",
+    "NoGuidance",
+    "NoGuidanceConfig",
+    "Scene",
+    "SceneGuidance",
+    "SemanticGuidance",
+    "SemanticGuidanceConfig",
+    "StandardisedSimilarity",
+    "detail_words",
+    "gate_statistics",
+    "scene_words",
+]

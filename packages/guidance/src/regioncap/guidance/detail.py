@@ -1,0 +1,67 @@
+"""Detail guidance: which objects and attributes a region shows (eq. 12)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from regioncap.guidance.similarity import StandardisedSimilarity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Detail:
+    """What detail guidance chose; zero where a region is padding. B images, N regions, m words each, D joint width."""
+
+    regions: Float[Tensor, "B N D"]
+    """W_local of eq. 12, per region; what the L1 of eq. 18 is taken of."""
+    summary: Float[Tensor, "B D"]
+    """Mean of W_local over the valid regions; zero for an image without one."""
+    words: Int[Tensor, "B N m"]
+    """Rows of the detail bank, nearest first."""
+    weights: Float[Tensor, "B N m"]
+    """Soft retrieval; sums to 1 over m."""
+    gate: Float[Tensor, "B N D"]
+    """The sigmoid of eq. 12."""
+
+
+class DetailGuidance(nn.Module):
+    """Describe every region by the m detail words nearest to it, let through by a gate (eq. 12).
+
+        q_i = W_q LayerNorm(V_i),    f_text_i = W_t sum_{w in top-m of s(q_i)} softmax( t s_w(q_i) ) e_w
+        W_local_i = sigmoid( W_g [f ; f_text_i] ) * f_text_i
+
+    s is standardised per word (`StandardisedSimilarity`): its statistics follow the queries in training, like a
+    BatchNorm's but never those of the batch alone, and stand still in evaluation. t is a learned temperature.
+    Departs from the paper, which does not say how V_i finds its words: here by a learned query, for V_i is no text
+    vector. W_t is the identity where the bank is as wide as D. m larger than the bank means all of it.
+    """
+
+    def __init__(self, embeddings: Float[Tensor, "W E"], dim: int, count: int, momentum: float) -> None:
+        super().__init__()
+        width = embeddings.shape[1]
+        self.count = count
+        self.similarity = StandardisedSimilarity(embeddings, momentum)
+        self.norm = nn.LayerNorm(dim, elementwise_affine=False)  # W_q follows
+        self.query = nn.Linear(dim, width, bias=False)  # the statistics take off any mean
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.text = nn.Identity() if width == dim else nn.Linear(width, dim, bias=False)
+        # W_g [f ; f_text] in two halves: f is the same for all regions of an image.
+        self.gate_fused = nn.Linear(dim, dim)
+        self.gate_text = nn.Linear(dim, dim, bias=False)
+
+    def forward(
+        self, fused: Float[Tensor, "B D"], regions: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"]
+    ) -> Detail:
+        """Words, gate and W_local of every region; in training the hubness statistics move too."""
+        query = self.query(self.norm(regions))  # B N E
+        if self.training:
+            self.similarity.update(query[valid])
+        chosen = self.similarity.nearest(query, self.count).masked_fill(~valid[..., None], 0)
+        scores = self.similarity.scores(query, chosen) * self.log_temperature.exp()
+        weights = scores.softmax(-1) * valid[..., None]  # B N m
+        text = self.text((weights[..., None] * self.similarity.words[chosen]).sum(-2))  # B N D
+        gate = torch.sigmoid(self.gate_fused(fused)[:, None] + self.gate_text(text)) * valid[..., None]
+        local = gate * text
+        summary = local.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+        return Detail(regions=local, summary=summary, words=chosen, weights=weights, gate=gate)

@@ -1,0 +1,94 @@
+"""Which bank words lie nearest to a query, without the hubs that raw similarity always finds."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+# A word along which the queries hardly vary would win or lose by noise alone: its deviation counts as at least this
+# share of the bank's (root mean square).
+LEAST_DEVIATION = 0.1
+
+
+class StandardisedSimilarity(nn.Module):
+    """Similarity of queries to bank words, each word measured against how near queries are to it on average.
+
+        s_w(q) = (q - mean) . e_w / (sqrt(E) sd_w),    sd_w = sqrt(e_w^T C e_w / E),    mean, C of all queries
+
+    This is the z-score of q . e_w over the queries: a hub, near to every query, has a high mean and loses its lead.
+    Statistics are kept of the queries rather than of the words, so that they cost nothing per word and hold for words
+    that are not in the bank yet. Until they are set, mean 0 and C = I leave sd_w = 1 for every word.
+
+    `words` are the bank's embeddings less their mean, scaled to norm sqrt(E): what all words share tells none apart,
+    and coordinates near 1 are what the 1/sqrt(D) of eq. 11 expects of its keys (unit vectors would leave the softmax
+    flat).
+    The bank is frozen; mean, C and sd are buffers, saved with the module's state; the words are saved with the bank.
+    W words, E width, Q queries, k chosen words.
+    """
+
+    words: Tensor
+    mean: Tensor
+    covariance: Tensor
+    deviation: Tensor
+    updates: Tensor
+
+    def __init__(self, embeddings: Float[Tensor, "W E"], momentum: float) -> None:
+        super().__init__()
+        size, width = embeddings.shape
+        self.momentum = momentum
+        self.register_buffer("words", _centred(embeddings.detach().float()), persistent=False)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("covariance", torch.eye(width))
+        self.register_buffer("deviation", torch.ones(size))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def fit(self, queries: Float[Tensor, "Q E"]) -> None:
+        """Set the statistics to those of these queries. Raises ValueError for fewer than two queries."""
+        if len(queries) < 2:
+            raise ValueError(f"hubness statistics need at least two queries, got {len(queries)}; give all of train")
+        self.updates.zero_()
+        self.update(queries)
+
+    @torch.no_grad()
+    def update(self, queries: Float[Tensor, "Q E"]) -> None:
+        """Move the statistics towards those of these queries: the plain average of the first updates, then by momentum.
+
+        Fewer than two queries say nothing of a spread and change nothing.
+        """
+        if len(queries) < 2:
+            return
+        rate = max(self.momentum, 1 / (int(self.updates) + 1))
+        with torch.autocast(queries.device.type, enabled=False):
+            queries = queries.float()
+            mean = queries.mean(0)
+            centred = queries - mean
+            self.mean.lerp_(mean, rate)
+            self.covariance.lerp_(centred.T @ centred / len(queries), rate)
+            variance = ((self.words @ self.covariance) * self.words).sum(-1) / self.words.shape[1]  # W
+        floor = LEAST_DEVIATION**2 * variance.mean()
+        self.deviation.copy_(variance.clamp(min=floor.clamp(min=1e-12)).sqrt())
+        self.updates += 1
+
+    @torch.no_grad()
+    def nearest(self, queries: Float[Tensor, "*Q E"], count: int) -> Int[Tensor, "*Q k"]:
+        """The `count` nearest words of each query, nearest first; the whole bank where it holds fewer.
+
+        No gradient and no score leaves this full comparison: `scores` gives those of the chosen few, so that the
+        backward pass does not depend on the size of the bank.
+        """
+        keys = self.words / self.deviation[:, None]
+        return ((queries - self.mean) @ keys.T).topk(min(count, len(keys)), dim=-1).indices
+
+    def scores(self, queries: Float[Tensor, "*Q E"], chosen: Int[Tensor, "*Q k"]) -> Float[Tensor, "*Q k"]:
+        """s_w of the chosen words, in float32, differentiable in the queries."""
+        centred = (queries.float() - self.mean)[..., None, :]
+        raw = (centred * self.words[chosen]).sum(-1) / math.sqrt(self.words.shape[1])
+        return raw / self.deviation[chosen]
+
+
+def _centred(embeddings: Float[Tensor, "W E"]) -> Float[Tensor, "W E"]:
+    # The mean of a single word is the word: less its mean nothing would be left of it.
+    centred = embeddings - embeddings.mean(0) if len(embeddings) > 1 else embeddings
+    return nn.functional.normalize(centred, dim=-1) * math.sqrt(embeddings.shape[1])
