@@ -1,0 +1,141 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from regioncap.encoders.detector import BoxTargets, Detector, DetectorConfig
+from regioncap.encoders.detector_training import DetectorTrainingConfig, mirror, train_detector
+
+DETECTOR = DetectorConfig(
+    classes=("dark", "light"),
+    image_size=64,
+    channels=16,
+    blocks=1,
+    anchor_sizes=(16, 24),
+    aspect_ratios=(1.0,),
+    proposals_before_nms=30,
+    proposals=20,
+    sampled_rois=16,
+    roi_size=3,
+    region_dim=16,
+)
+CONFIG = DetectorTrainingConfig(steps=2, batch_size=2, learning_rate=1e-2)
+
+
+def squares(n: int, seed: int = 0) -> tuple[torch.Tensor, list[BoxTargets]]:
+    """Grey pictures with one dark square on the left half and one light square on the right."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.full((n, 3, 64, 64), 128, dtype=torch.uint8)
+    targets = []
+    for i in range(n):
+        corners = torch.randint(0, 12, (4,), generator=generator).tolist()
+        sides = torch.randint(14, 20, (2,), generator=generator).tolist()
+        boxes = [
+            [corners[0], corners[1] * 4, corners[0] + sides[0], corners[1] * 4 + sides[0]],
+            [32 + corners[2], corners[3] * 4, 32 + corners[2] + sides[1], corners[3] * 4 + sides[1]],
+        ]
+        for (x0, y0, x1, y1), value in zip(boxes, (20, 240), strict=True):
+            images[i, :, y0:y1, x0:x1] = value
+        targets.append(BoxTargets(boxes=torch.tensor(boxes) / 64, labels=torch.tensor([0, 1])))
+    return images, targets
+
+
+def fresh(seed: int = 0) -> Detector:
+    torch.manual_seed(seed)
+    return DETECTOR.build()
+
+
+def trained(config: DetectorTrainingConfig) -> tuple[Detector, list[float]]:
+    detector = fresh()
+    totals: list[float] = []
+    images, targets = squares(6)
+    train_detector(detector, images, targets, config, lambda _, losses: totals.append(sum(losses.values())))
+    return detector, totals
+
+
+def test_it_learns_to_find_and_name_squares() -> None:
+    images, targets = squares(32)
+    detector = fresh()
+    train_detector(detector, images, targets, replace(CONFIG, steps=120, batch_size=8), lambda *_: None)
+    assert not detector.training
+    unseen, expected = squares(8, seed=9)
+    maps = detector.trunk_features(unseen.float() / 255)
+    found = detector.detect(maps, slots=2, score_threshold=0.3, nms_threshold=0.5)
+    hits = 0
+    for i, target in enumerate(expected):
+        for box, label in zip(target.boxes, target.labels, strict=True):
+            near = (found.boxes[i] - box).abs().amax(-1) < 0.1
+            hits += int((near & (found.labels[i] == label) & found.valid[i]).any())
+    assert hits >= 13  # of 16
+
+
+def test_training_repeats_exactly_and_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(4)
+    expected = torch.rand(1)
+    torch.manual_seed(4)
+    images, targets = squares(6)
+    detectors = []
+    for _ in range(2):
+        with torch.random.fork_rng(devices=[]):
+            detector = fresh()
+        train_detector(detector, images, targets, CONFIG, lambda *_: None)
+        detectors.append(detector)
+    assert torch.equal(torch.rand(1), expected)
+    first, second = (detector.state_dict() for detector in detectors)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 3},
+        {"batch_size": 3},
+        {"learning_rate": 2e-2},
+        {"weight_decay": 0.5},
+        {"flip": 0.0},
+        {"gradient_norm": 1e-3},
+        {"precision": "float32"},
+        {"seed": 1},
+    ],
+)
+def test_every_field_changes_the_training(change: dict[str, object]) -> None:
+    plain, _ = trained(replace(CONFIG, flip=1.0))
+    other, _ = trained(replace(CONFIG, **({"flip": 1.0} | change)))
+    assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), other.parameters(), strict=True))
+
+
+def test_progress_is_reported_each_step() -> None:
+    _, totals = trained(replace(CONFIG, steps=4))
+    assert len(totals) == 4
+    assert all(total > 0 for total in totals)
+
+
+def test_mirrored_boxes_follow_the_mirrored_picture() -> None:
+    images, targets = squares(1)
+    flipped = images.flip(-1)
+    for box, label in zip(mirror(targets[0]).boxes, mirror(targets[0]).labels, strict=True):
+        x0, y0, x1, y1 = (box * 64).round().int().tolist()
+        inside = flipped[0, :, y0:y1, x0:x1]
+        assert (inside == (20, 240)[int(label)]).all()
+
+
+def test_pictures_without_boxes_or_batch_are_refused() -> None:
+    images, targets = squares(4)
+    with pytest.raises(ValueError, match="4 pictures and 3 targets"):
+        train_detector(fresh(), images, targets[:3], CONFIG, lambda *_: None)
+    with pytest.raises(ValueError, match="a batch takes 5"):
+        train_detector(fresh(), images, targets, replace(CONFIG, batch_size=5), lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"flip": 1.5}, "flip"),
+    ],
+)
+def test_bad_config_names_the_field(change: dict[str, object], field: str) -> None:
+    with pytest.raises(ValueError, match=rf"detector_training\.{field}"):
+        replace(CONFIG, **change)
