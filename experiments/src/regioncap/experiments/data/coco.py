@@ -1,0 +1,150 @@
+"""Captions and boxes from the COCO format on disk.
+
+annotations/captions_{split}.json    images/{split}/{file_name}  (or {split}/{file_name}, as COCO itself lies)
+annotations/instances_{split}.json
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxedImage:
+    """One picture and its objects."""
+
+    name: str
+    path: Path
+    width: int
+    height: int
+    boxes: tuple[tuple[float, float, float, float], ...]
+    """x0 y0 x1 y1 in pixels."""
+    labels: tuple[int, ...]
+    """Per box, an index into `BoxData.classes`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxData:
+    """What a detector learns from: one split with its classes."""
+
+    classes: tuple[str, ...]
+    images: tuple[BoxedImage, ...]
+
+
+def read_coco(root: Path, name: str = "coco") -> CaptionData:
+    """Every split that has a `captions_{split}.json`.
+
+    Entries that do not fit together are left out and counted in `skipped`; what is no such folder at all, has no
+    image or no caption, is a DataError.
+    """
+    folder = _annotations(root)
+    files = sorted(folder.glob("captions_*.json"))
+    if not files:
+        raise DataError(f"{folder} has no captions_*.json; wanted is the COCO format: captions_train.json and so on")
+    skipped: dict[str, int] = defaultdict(int)
+    splits = {file.stem.removeprefix("captions_"): _captioned(root, file, skipped) for file in files}
+    order = {split: i for i, split in enumerate(("train", "val", "test"))}
+    ordered = dict(sorted(splits.items(), key=lambda item: order.get(item[0], len(order))))
+    return CaptionData(name=name, root=root, splits=ordered, skipped=dict(skipped))
+
+
+def read_boxes(root: Path, split: str) -> BoxData:
+    """The objects of a split, from `instances_{split}.json`; crowds and empty boxes are left out."""
+    file = _annotations(root) / f"instances_{split}.json"
+    content = _read(file, ("images", "annotations", "categories"))
+    try:
+        categories = sorted((entry["id"], entry["name"]) for entry in content["categories"])
+        label = {number: i for i, (number, _) in enumerate(categories)}
+        found: dict[int, list[tuple[tuple[float, float, float, float], int]]] = defaultdict(list)
+        for entry in content["annotations"]:
+            x, y, width, height = entry["bbox"]
+            if width > 0 and height > 0 and not entry.get("iscrowd", 0):
+                found[entry["image_id"]].append(((x, y, x + width, y + height), label[entry["category_id"]]))
+        pictures = _pictures(root, split, file)
+        images = tuple(
+            BoxedImage(
+                name=entry["file_name"],
+                path=pictures / entry["file_name"],
+                width=entry["width"],
+                height=entry["height"],
+                boxes=tuple(box for box, _ in found[entry["id"]]),
+                labels=tuple(number for _, number in found[entry["id"]]),
+            )
+            for entry in content["images"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(_wrong_form(file, error)) from None
+    return BoxData(classes=tuple(word for _, word in categories), images=images)
+
+
+def _captioned(root: Path, file: Path, skipped: dict[str, int]) -> tuple[CaptionedImage, ...]:
+    split = file.stem.removeprefix("captions_")
+    content = _read(file, ("images", "annotations"))
+    texts: dict[Any, list[str]] = defaultdict(list)
+    try:
+        names = {entry["id"]: entry["file_name"] for entry in content["images"]}
+        for entry in content["annotations"]:
+            text = entry["caption"].strip()
+            if entry["image_id"] not in names:
+                skipped["caption of no listed image"] += 1
+            elif not text:
+                skipped["empty caption"] += 1
+            else:
+                texts[entry["image_id"]].append(text)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(_wrong_form(file, error)) from None
+    pictures = _pictures(root, split, file)
+    present = {path.name for path in pictures.iterdir()}
+    images = []
+    for number, name in names.items():
+        if name not in present:
+            skipped["image file not there"] += 1
+        elif not texts[number]:
+            skipped["image without caption"] += 1
+        else:
+            images.append(CaptionedImage(name=name, path=pictures / name, captions=tuple(texts[number])))
+    if not images:
+        raise DataError(
+            f"{file} names {len(names)} images, and none has both a file in {pictures} and a caption; "
+            "put the pictures there or correct the file"
+        )
+    return tuple(images)
+
+
+def _annotations(root: Path) -> Path:
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder; give the folder that holds annotations/ and images/")
+    folder = root / "annotations"
+    if not folder.is_dir():
+        raise DataError(
+            f"{root} has no folder annotations/; wanted is the COCO format with annotations/captions_*.json"
+        )
+    return folder
+
+
+def _pictures(root: Path, split: str, file: Path) -> Path:
+    for folder in (root / "images" / split, root / split):
+        if folder.is_dir():
+            return folder
+    raise DataError(f"the pictures of {file} are missing: no folder {root / 'images' / split}")
+
+
+def _read(file: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{file} is missing; wanted is the COCO format") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is no readable JSON ({error}); restore or delete it") from None
+    if not isinstance(content, dict) or any(not isinstance(content.get(key), list) for key in keys):
+        raise DataError(f"{file} is not in the COCO format: wanted is an object with the lists {', '.join(keys)}")
+    return content
+
+
+def _wrong_form(file: Path, error: Exception) -> str:
+    return f"{file} is not in the COCO format: an entry has no usable {error}"
