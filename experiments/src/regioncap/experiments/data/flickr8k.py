@@ -46,7 +46,8 @@ class Flickr8kConfig:
         names = {split: _read_names(path) for split in SPLITS if (path := self.root / f"{split}.txt").is_file()}
         if not names:
             raise DataError(
-                f"{self.root} has no train.txt, dev.txt or test.txt: write one, with a file name of {self.images}/ a line"
+                f"{self.root} has no train.txt, dev.txt or test.txt: write one, with a file name of "
+                f"{self.root / self.images} a line"
             )
         _refuse_leaks(self.root, names)
 
