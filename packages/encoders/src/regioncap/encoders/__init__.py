@@ -1,15 +1,35 @@
 """Image, region and text encoders of RegionCap (eqs. 1, 2 and 6)."""
 
 from regioncap.encoders.clip_head import ClipHead, ClipHeadConfig
+from regioncap.encoders.contrastive import (
+    ContrastiveConfig,
+    RetrievalRecall,
+    info_nce,
+    retrieval_recall,
+    train_clip_head,
+)
+from regioncap.encoders.efficientnet_lite import EfficientNetLite0, load_efficientnet_lite0
+from regioncap.encoders.grid import GridEncoder, GridEncoderConfig
 from regioncap.encoders.image_features import ImageFeatures
+from regioncap.encoders.images import load_image
 from regioncap.encoders.regions import Regions
 from regioncap.encoders.text import TextEncoder, TextEncoderConfig
 
 __all__ = [
     "ClipHead",
     "ClipHeadConfig",
+    "ContrastiveConfig",
+    "EfficientNetLite0",
+    "GridEncoder",
+    "GridEncoderConfig",
     "ImageFeatures",
     "Regions",
+    "RetrievalRecall",
     "TextEncoder",
     "TextEncoderConfig",
+    "info_nce",
+    "load_efficientnet_lite0",
+    "load_image",
+    "retrieval_recall",
+    "train_clip_head",
 ]

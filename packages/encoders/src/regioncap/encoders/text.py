@@ -81,7 +81,7 @@ class TextEncoder(nn.Module):
         mean: Tensor = (states * real).sum(1) / real.sum(1)
         return mean
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embed(
         self, texts: Sequence[str], *, batch_size: int = 256, progress: Callable[[int], None] = lambda done: None
     ) -> Float[Tensor, "L T"]:
@@ -106,7 +106,7 @@ class TextEncoder(nn.Module):
         return vectors[torch.tensor([row[text] for text in texts], dtype=torch.long)]
 
     def save(self, folder: Path) -> None:
-        """Write the encoder in transformers' format, weights as float16; `TextEncoderConfig(weights=folder)` loads it."""
+        """Write the encoder in transformers' format, weights as float16; give `weights` this folder to load it."""
         deepcopy(self.model).half().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
