@@ -13,6 +13,7 @@ from regioncap.encoders.grid import GridEncoder, GridEncoderConfig
 from regioncap.encoders.image_features import ImageFeatures
 from regioncap.encoders.images import load_image
 from regioncap.encoders.regions import Regions
+from regioncap.encoders.small_bert import SmallBertConfig, build_small_bert
 from regioncap.encoders.text import TextEncoder, TextEncoderConfig
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "ImageFeatures",
     "Regions",
     "RetrievalRecall",
+    "SmallBertConfig",
     "TextEncoder",
     "TextEncoderConfig",
+    "build_small_bert",
     "info_nce",
     "load_efficientnet_lite0",
     "load_image",

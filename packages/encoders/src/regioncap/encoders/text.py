@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
+from regioncap.encoders.quiet import quiet_transformers
 from regioncap.encoders.weights import package_folder, require_file
 
 _WAY_OUT = (
@@ -83,7 +84,7 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def embed(
-        self, texts: Sequence[str], *, batch_size: int = 256, progress: Callable[[int], None] = lambda done: None
+        self, texts: Sequence[str], *, batch_size: int = 64, progress: Callable[[int], None] = lambda done: None
     ) -> Float[Tensor, "L T"]:
         """Embed many texts without gradient or dropout, in order.
 
@@ -107,15 +108,17 @@ class TextEncoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write the encoder in transformers' format, weights as float16; give `weights` this folder to load it."""
-        deepcopy(self.model).half().save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        with quiet_transformers():
+            deepcopy(self.model).half().save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
 
 
 def _load(weights: str) -> tuple[Any, Any]:
     source = str(_find(weights))
     try:
-        model, found = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        with quiet_transformers():
+            model, found = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"text encoder {weights!r} cannot be loaded ({reason}): {_WAY_OUT}") from error
