@@ -1,6 +1,7 @@
 """Multi-scale semantic guidance: keyword banks, scene words for an image, detail words for its regions."""
 
 from regioncap.guidance.bank import BankError, KeywordBank
+from regioncap.guidance.chosen import ChosenWords
 from regioncap.guidance.detail import Detail, DetailGuidance
 from regioncap.guidance.guidance import (
     Guidance,
@@ -16,6 +17,7 @@ from regioncap.guidance.words import detail_words, scene_words
 
 __all__ = [
     "BankError",
+    "ChosenWords",
     "Detail",
     "DetailGuidance",
     "Guidance",

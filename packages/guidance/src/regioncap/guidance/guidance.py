@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regioncap.guidance.bank import KeywordBank
+from regioncap.guidance.chosen import ChosenWords, weighted_words
 from regioncap.guidance.detail import DetailGuidance
 from regioncap.guidance.scene import SceneGuidance
 
@@ -112,6 +113,20 @@ class SemanticGuidance(nn.Module):
             gate=detail.gate,
         )
 
+    def chosen_words(self, guidance: Guidance) -> list[ChosenWords]:
+        """The words behind this stage's `guidance`, image by image."""
+        scene, detail = self.scene_bank.words, self.detail_bank.words
+        return [
+            ChosenWords(
+                scene=weighted_words(scene, guidance.scene_words[image], guidance.scene_weights[image]),
+                detail=tuple(
+                    weighted_words(detail, rows, weights)
+                    for rows, weights in zip(guidance.detail_words[image], guidance.detail_weights[image], strict=True)
+                ),
+            )
+            for image in range(len(guidance.scene))
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoGuidanceConfig:
@@ -149,6 +164,10 @@ class NoGuidance(nn.Module):
             detail_weights=fused.new_zeros(batch, 0, 0),
             gate=fused.new_zeros(batch, 0, dim),
         )
+
+    def chosen_words(self, guidance: Guidance) -> list[ChosenWords]:
+        """No words for any image."""
+        return [ChosenWords(scene=(), detail=()) for _ in guidance.scene]
 
 
 def gate_statistics(guidance: Guidance, valid: Bool[Tensor, "B N"]) -> dict[str, float]:

@@ -99,19 +99,19 @@ PREPOSITIONS = _words("""
 """)
 
 _OTHER_FUNCTION = _words("""
-    again ahead alike all almost alone already also am and apart are aside be because been behind being both but can could
-    did do does doing down each either else enough even ever far for forward front had half has have having he him
-    himself herself here how i if is it itself just left less lot lots many may me midair mid middle more most much
-    my myself neither nor not nearby now one ones only or others otherwise our out own part parts quickly quite
+    again ahead alike all almost alone already also am and apart are aside be because been behind being both but can
+    could did do does doing down each either else enough even ever far for forward front had half has have having he
+    him himself herself here how i if is it itself just left less lot lots many may me midair mid middle more most
+    much my myself neither nor not nearby now one ones only or others otherwise our out own part parts quickly quite
     rather ready right same she should side sideways sides so someone something somewhere soon still such than them
     themselves then there they thing things together too top toward type upside us very was way we well were what
-    whatever when where which who whole whom whose why will would yet you whilst whist backwards though everywhere your bottom end edge kind piece set
-    variety different various background distance foreground center middle corner area front back view picture photo
-    photograph image camera air ground time something place spot direction
+    whatever when where which who whole whom whose why will would yet you whilst whist backwards though everywhere
+    your bottom end edge kind piece set variety different various background distance foreground center middle
+    corner area front back view picture photo photograph image camera air ground time something place spot direction
 """)
 
 FUNCTION = DETERMINERS | PREPOSITIONS | _OTHER_FUNCTION
-"""Words that name nothing to be seen, the parts of space ("front", "side") and talk of the picture itself among them."""
+"""Words that name nothing to be seen, among them parts of space ("front", "side") and talk of the picture itself."""
 
 VERBS = _words("""
     appear appears approach approaches are attempts attempt balance balances bend bends bite bites blow blows break

@@ -1,0 +1,188 @@
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from regioncap.guidance import Guidance, NoGuidanceConfig, SemanticGuidance, SemanticGuidanceConfig, gate_statistics
+
+B, N, D = 4, 6, 16
+
+
+@pytest.fixture
+def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    fused = torch.randn(B, D, generator=generator)
+    g = torch.nn.functional.normalize(torch.randn(B, D, generator=generator), dim=-1)
+    regions = torch.randn(B, N, D, generator=generator)
+    valid = torch.arange(N) < torch.tensor([[6], [4], [1], [3]])
+    return fused, g, regions, valid
+
+
+@pytest.fixture
+def build(make_bank):
+    def build(config: SemanticGuidanceConfig, detail_width: int = 10) -> SemanticGuidance:
+        torch.manual_seed(0)
+        return config.build(D, make_bank(12, D), make_bank(30, detail_width))
+
+    return build
+
+
+def tensors(guidance: Guidance) -> dict[str, torch.Tensor]:
+    return {field.name: getattr(guidance, field.name) for field in fields(guidance)}
+
+
+def test_guidance_joins_both_scales(build, inputs):
+    stage = build(SemanticGuidanceConfig()).eval()
+    fused, g, regions, valid = inputs
+    guidance = stage(*inputs)
+    scene, detail = stage.scene(fused, g), stage.detail(fused, regions, valid)
+    expected = {
+        "scene": scene.summary,
+        "scene_tokens": scene.tokens,
+        "scene_words": scene.words,
+        "scene_weights": scene.weights,
+        "detail": detail.summary,
+        "region_detail": detail.regions,
+        "detail_words": detail.words,
+        "detail_weights": detail.weights,
+        "gate": detail.gate,
+    }
+    assert expected.keys() == tensors(guidance).keys()
+    for name, value in expected.items():
+        assert torch.equal(getattr(guidance, name), value), name
+
+
+@pytest.mark.parametrize("use", ["vectors", "tokens"])
+def test_gradient_reaches_every_parameter_by_vectors_and_by_tokens(build, inputs, use):
+    stage = build(SemanticGuidanceConfig())
+    inputs[0].requires_grad_()
+    inputs[2].requires_grad_()
+    guidance = stage(*inputs)
+    used = (
+        [guidance.scene, guidance.detail]
+        if use == "vectors"
+        else [guidance.scene_tokens[:, :3], guidance.region_detail]
+    )
+    sum(value.square().sum() for value in used).backward()
+    for name, parameter in stage.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+    assert inputs[0].grad.any()
+    assert inputs[2].grad[inputs[3]].any()
+    assert not inputs[2].grad[~inputs[3]].any()
+
+
+@pytest.mark.parametrize("field", fields(SemanticGuidanceConfig), ids=lambda field: field.name)
+def test_every_config_field_changes_what_comes_out(build, inputs, field):
+    other = {"scene_words": 3, "detail_words": 2, "hubness_momentum": 1.0}[field.name]
+    outcomes = []
+    for config in (SemanticGuidanceConfig(), replace(SemanticGuidanceConfig(), **{field.name: other})):
+        stage = build(config)
+        for scale in (1.0, 2.0, 3.0):
+            fused, g, regions, valid = inputs
+            guidance = stage(fused, g, (scale * regions).roll(int(scale), -1) + regions, valid)
+        outcomes.append((guidance.scene, guidance.detail))
+    assert any(not torch.allclose(first, second) for first, second in zip(*outcomes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("scene_words", 0), ("detail_words", -1), ("hubness_momentum", 0.0), ("hubness_momentum", 1.5)],
+)
+def test_a_config_out_of_range_names_the_field(field, value):
+    with pytest.raises(ValueError, match=rf"guidance\.{field} .*got {value}"):
+        SemanticGuidanceConfig(**{field: value})
+
+
+def test_a_scene_bank_outside_the_images_space_is_refused(make_bank):
+    with pytest.raises(ValueError, match="scene bank is 10 wide but the global vectors are 16"):
+        SemanticGuidanceConfig().build(D, make_bank(12, 10), make_bank(12, D))
+
+
+def test_a_saved_state_gives_the_same_guidance(build, inputs, tmp_path):
+    stage = build(SemanticGuidanceConfig())
+    stage.calibrate(torch.randn(30, D))
+    stage(*inputs)
+    torch.save(stage.state_dict(), tmp_path / "state.pt")
+    again = build(SemanticGuidanceConfig())
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.zero_()
+    again.load_state_dict(torch.load(tmp_path / "state.pt"))
+    expected, got = tensors(stage.eval()(*inputs)), tensors(again.eval()(*inputs))
+    for name, value in expected.items():
+        assert torch.equal(got[name], value), name
+
+
+def test_an_image_without_a_region_slot_has_scene_guidance_alone(build, inputs):
+    fused, g, regions, valid = inputs
+    guidance = build(SemanticGuidanceConfig())(fused, g, regions[:, :0], valid[:, :0])
+    assert guidance.region_detail.shape == (B, 0, D)
+    assert not guidance.detail.any()
+    assert guidance.scene.any()
+
+
+def test_no_guidance_has_no_parameters_no_words_and_zero_vectors(make_bank, inputs):
+    stage = NoGuidanceConfig().build(D, make_bank(12, D), make_bank(30, D))
+    stage.calibrate(torch.randn(30, D))
+    assert not stage.state_dict()
+    guidance = stage(*inputs)
+    shapes = {name: tuple(value.shape) for name, value in tensors(guidance).items()}
+    assert shapes == {
+        "scene": (B, D),
+        "detail": (B, D),
+        "region_detail": (B, 0, D),
+        "scene_tokens": (B, 0, D),
+        "scene_words": (B, 0),
+        "scene_weights": (B, 0),
+        "detail_words": (B, 0, 0),
+        "detail_weights": (B, 0, 0),
+        "gate": (B, 0, D),
+    }
+    assert not guidance.scene.any()
+    assert not guidance.detail.any()
+    assert stage.chosen_words(guidance)[B - 1].scene == ()
+    assert len(stage.chosen_words(guidance)) == B
+
+
+def test_chosen_words_name_what_the_tensors_hold(build, inputs):
+    stage = build(SemanticGuidanceConfig(scene_words=3, detail_words=2)).eval()
+    guidance = stage(*inputs)
+    chosen = stage.chosen_words(guidance)[1]
+    rows = guidance.scene_words[1].tolist()
+    assert dict(chosen.scene) == {
+        stage.scene_bank.words[row]: weight
+        for row, weight in zip(rows, guidance.scene_weights[1].tolist(), strict=True)
+    }
+    weights = [weight for _, weight in chosen.scene]
+    assert weights == sorted(weights, reverse=True)
+    assert [len(words) for words in chosen.detail] == [2, 2, 2, 2, 0, 0]
+    assert {word for word, _ in chosen.detail[3]} == {
+        stage.detail_bank.words[row] for row in guidance.detail_words[1, 3].tolist()
+    }
+
+
+def test_gate_statistics_count_valid_regions_alone(build, inputs):
+    guidance = build(SemanticGuidanceConfig())(*inputs)
+    gate = torch.full((B, N, 4), 0.9)
+    gate[0, 0] = torch.tensor([0.01, 0.049, 0.5, 0.9])
+    gate[1, 5] = 0.0  # padding
+    weights = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]])
+    valid = inputs[3]
+    edited = tensors(guidance) | {"gate": gate, "scene_weights": weights, "scene_words": weights.long()}
+    edited |= {"scene": gate[:, 0], "detail": gate[:, 0], "region_detail": gate, "scene_tokens": gate[:, :2]}
+    statistics = gate_statistics(Guidance(**edited), valid)
+    values = valid.sum().item() * 4
+    assert statistics["gate_mean"] == pytest.approx(((values - 4) * 0.9 + 0.01 + 0.049 + 0.5 + 0.9) / values)
+    assert statistics["gate_closed"] == pytest.approx(2 / values)
+    assert statistics["scene_entropy"] == pytest.approx(0.75 * math.log(2))
+
+
+def test_gate_statistics_leave_out_what_there_is_not(build, make_bank, inputs):
+    fused, g, regions, valid = inputs
+    nothing = NoGuidanceConfig().build(D, make_bank(12, D), make_bank(30, D))(*inputs)
+    assert gate_statistics(nothing, valid) == {}
+    no_region = torch.zeros_like(valid)
+    padding = build(SemanticGuidanceConfig())(fused, g, regions, no_region)
+    assert gate_statistics(padding, no_region).keys() == {"scene_entropy"}

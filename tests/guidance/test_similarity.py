@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+
+from regioncap.guidance import StandardisedSimilarity
+
+
+def queries(count: int, width: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, width, generator=generator) @ torch.randn(width, width, generator=generator) + 1
+
+
+def z_scores(similarity: StandardisedSimilarity, fitted: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """Each word's plain similarity to the queries, less its mean and over its deviation, word by word."""
+    columns = []
+    for word in similarity.words:
+        known = torch.stack([query @ word for query in fitted]) / math.sqrt(len(word))
+        columns.append((asked @ word / math.sqrt(len(word)) - known.mean()) / known.std(unbiased=False))
+    return torch.stack(columns, dim=1)
+
+
+def test_fitted_scores_are_each_words_z_scores_over_the_queries():
+    torch.manual_seed(0)
+    similarity = StandardisedSimilarity(torch.randn(9, 6), momentum=0.1)
+    fitted, asked = queries(40, 6), queries(5, 6, seed=1)
+    similarity.fit(fitted)
+    everything = torch.arange(9).expand(5, 9)
+    expected = z_scores(similarity, fitted, asked)
+    torch.testing.assert_close(similarity.scores(asked, everything), expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(similarity.nearest(asked, 4), expected.topk(4).indices)
+
+
+def test_unfitted_scores_are_plain_similarity():
+    torch.manual_seed(0)
+    similarity = StandardisedSimilarity(torch.randn(9, 6), momentum=0.1)
+    asked = queries(3, 6)
+    plain = asked @ similarity.words.T / math.sqrt(6)
+    torch.testing.assert_close(similarity.scores(asked, torch.arange(9).expand(3, 9)), plain)
+    assert torch.equal(similarity.nearest(asked, 9), plain.argsort(descending=True))
+
+
+def test_words_are_centred_and_scaled_and_a_single_word_survives():
+    torch.manual_seed(0)
+    raw = torch.randn(9, 6) + 5
+    words = StandardisedSimilarity(raw, momentum=0.1).words
+    torch.testing.assert_close(words.norm(dim=1), torch.full((9,), math.sqrt(6)))
+    centred = raw - raw.mean(0)
+    torch.testing.assert_close(torch.cosine_similarity(words, centred), torch.ones(9))
+    alone = StandardisedSimilarity(raw[:1], momentum=0.1).words
+    torch.testing.assert_close(torch.cosine_similarity(alone, raw[:1]), torch.ones(1))
+
+
+def test_fitting_takes_the_lead_from_a_hub():
+    torch.manual_seed(0)
+    width, images = 16, 200
+    hub = torch.zeros(width)
+    hub[0] = 1.0
+    topics = torch.eye(width)[1:9]
+    # Every image leans to the hub's direction more than to its own topic, as images of one domain do.
+    asked = 1.0 * hub + 0.6 * topics[torch.arange(images) % 8] + 0.05 * torch.randn(images, width)
+    similarity = StandardisedSimilarity(torch.cat([hub[None], topics]), momentum=0.1)
+    assert (similarity.nearest(asked, 1) == 0).float().mean() > 0.9
+    similarity.fit(asked)
+    nearest = similarity.nearest(asked, 1)[:, 0]
+    assert (nearest == 0).float().mean() < 0.05
+    assert (nearest == 1 + torch.arange(images) % 8).float().mean() > 0.9
+
+
+def test_updates_average_at_first_and_then_follow_by_momentum():
+    similarity = StandardisedSimilarity(torch.eye(4), momentum=0.4)
+    batches = [queries(20, 4, seed) for seed in range(4)]
+    means = [batch.mean(0) for batch in batches]
+    similarity.update(batches[0])
+    similarity.update(batches[1])
+    torch.testing.assert_close(similarity.mean, (means[0] + means[1]) / 2)
+    expected = (means[0] + means[1]) / 2
+    for batch, mean in zip(batches[2:], means[2:], strict=True):
+        similarity.update(batch)
+        expected = 0.6 * expected + 0.4 * mean
+    torch.testing.assert_close(similarity.mean, expected)
+
+
+def test_fitting_forgets_what_was_known():
+    similarity, fresh = (StandardisedSimilarity(torch.eye(4), momentum=0.1) for _ in range(2))
+    similarity.update(queries(20, 4, seed=1))
+    similarity.fit(queries(20, 4))
+    fresh.fit(queries(20, 4))
+    for name, value in fresh.state_dict().items():
+        assert torch.equal(similarity.state_dict()[name], value), name
+
+
+def test_too_few_queries_change_nothing_and_cannot_be_fitted():
+    similarity = StandardisedSimilarity(torch.eye(4), momentum=0.1)
+    before = {name: value.clone() for name, value in similarity.state_dict().items()}
+    similarity.update(torch.ones(1, 4))
+    similarity.update(torch.ones(0, 4))
+    assert all(torch.equal(before[name], value) for name, value in similarity.state_dict().items())
+    with pytest.raises(ValueError, match="at least two queries, got 1"):
+        similarity.fit(torch.ones(1, 4))
+
+
+def test_queries_that_are_all_alike_leave_finite_scores():
+    similarity = StandardisedSimilarity(torch.eye(4), momentum=0.1)
+    similarity.fit(torch.ones(10, 4))
+    scores = similarity.scores(torch.ones(1, 4), torch.arange(4)[None])
+    assert torch.isfinite(scores).all()
+
+
+def test_a_word_along_which_queries_hardly_vary_keeps_small_scores():
+    torch.manual_seed(0)
+    fitted = torch.randn(500, 4) * torch.tensor([1.0, 1.0, 1.0, 1e-4])
+    similarity = StandardisedSimilarity(torch.eye(4), momentum=0.1)
+    similarity.words.copy_(2 * torch.eye(4))
+    similarity.fit(fitted)
+    scores = similarity.scores(fitted, torch.arange(4).expand(500, 4))
+    assert scores[:, 3].abs().max() < 0.01
+    torch.testing.assert_close(scores[:, :3].std(0, unbiased=False), torch.ones(3))
