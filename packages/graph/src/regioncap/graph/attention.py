@@ -56,8 +56,15 @@ class GraphAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_layer(heads=heads, edge_weight=edge_weight, geometry=geometry, geometry_hidden=geometry_hidden,
-                    residual=residual, norm=norm, dropout=dropout)  # fmt: skip
+        check_layer(
+            heads=heads,
+            edge_weight=edge_weight,
+            geometry=geometry,
+            geometry_hidden=geometry_hidden,
+            residual=residual,
+            norm=norm,
+            dropout=dropout,
+        )
         if dim % heads:
             raise ValueError(f"graph.heads must divide the region width {dim}, got {heads}")
         self.heads, self.edge_weight, self.residual, self.dropout = heads, edge_weight, residual, dropout
@@ -102,8 +109,12 @@ def check_layer(
     *, heads: int, edge_weight: str, geometry: str, geometry_hidden: int, residual: str, norm: str, dropout: float
 ) -> None:
     """Raise ValueError for settings that no layer can have; for configs that fail before any layer is built."""
-    options = (("edge_weight", edge_weight, EdgeWeight), ("geometry", geometry, Geometry),
-               ("residual", residual, Residual), ("norm", norm, Norm))  # fmt: skip
+    options = (
+        ("edge_weight", edge_weight, EdgeWeight),
+        ("geometry", geometry, Geometry),
+        ("residual", residual, Residual),
+        ("norm", norm, Norm),
+    )
     for name, got, wanted in options:
         if got not in get_args(wanted):
             raise ValueError(f"graph.{name} must be one of {', '.join(get_args(wanted))}, got {got!r}")

@@ -25,7 +25,7 @@ def pair_geometry(boxes: Float[Tensor, "B N 4"], valid: Bool[Tensor, "B N"]) -> 
 
     The paper promises position and "relative orientation" (sec. 2.1) but has no equation for them: this is ours. The
     absolute values are there because a linear map of dx cannot tell "far on either side" from "near".
-    Pairs with padding are zero. Boxes are x0 y0 x1 y1 in fractions of the image. B images, N regions, F = len(GEOMETRY).
+    Boxes are x0 y0 x1 y1 in fractions of the image. B images, N regions, F = len(GEOMETRY). Padding gives zeros.
     """
     boxes = boxes.masked_fill(~valid[..., None], 0.0)
     low, high = boxes[..., :2], boxes[..., 2:]  # B N 2

@@ -62,8 +62,8 @@ def knn_graph(
     Metrics: `semantic` is eq. 4 on the raw region features; `spatial` is `geometry.spatial_distance` of the boxes (the
     paper says "spatially nearest", then measures features); `mixed` is (1 - mix) semantic + mix spatial. Two controls:
     `random` draws symmetric distances uniform in [0, 1) from a hash of the bits of both regions' features and boxes,
-    hence without a seed, independent of the batch, and permuted with the regions; with sigma=None its weights spread as
-    those of the others do. `self` has no edge but self-loops, with d = 0.
+    hence without a seed, independent of the batch, and permuted with the regions; with sigma=None its edge weights have
+    about the mean (0.4 to 0.5) and the spread of the other metrics'. `self` has no edge but self-loops, with d = 0.
 
     sigma None is each image's mean distance over its edges, self-loops apart, so that the kernel fits any features.
     Self-loops have e_ii = 1. Edge weights are kept at 1e-38 or above, so that log e_ij is finite for any sigma.

@@ -56,9 +56,15 @@ class RegionGraphConfig:
 
     def __post_init__(self) -> None:
         check_metric(k=self.k, metric=self.metric, sigma=self.sigma, mix=self.mix, self_loops=self.self_loops)
-        check_layer(heads=self.heads, edge_weight=self.edge_weight, geometry=self.geometry,
-                    geometry_hidden=self.geometry_hidden, residual=self.residual, norm=self.norm,
-                    dropout=self.dropout)  # fmt: skip
+        check_layer(
+            heads=self.heads,
+            edge_weight=self.edge_weight,
+            geometry=self.geometry,
+            geometry_hidden=self.geometry_hidden,
+            residual=self.residual,
+            norm=self.norm,
+            dropout=self.dropout,
+        )
         if self.layers < 1:
             raise ValueError(f"graph.layers must be at least 1, got {self.layers}; for no graph use NoGraphConfig")
 
@@ -81,12 +87,18 @@ class RegionGraph(nn.Module):
         self.pair_dim = 0 if config.geometry == "none" else len(GEOMETRY)
         self.layers = nn.ModuleList(
             GraphAttention(
-                dim, self.pair_dim, heads=config.heads, edge_weight=config.edge_weight, geometry=config.geometry,
-                geometry_hidden=config.geometry_hidden, residual=config.residual, norm=config.norm,
+                dim,
+                self.pair_dim,
+                heads=config.heads,
+                edge_weight=config.edge_weight,
+                geometry=config.geometry,
+                geometry_hidden=config.geometry_hidden,
+                residual=config.residual,
+                norm=config.norm,
                 dropout=config.dropout,
             )
             for _ in range(config.layers)
-        )  # fmt: skip
+        )
 
     def forward(
         self,
@@ -97,8 +109,16 @@ class RegionGraph(nn.Module):
     ) -> EnhancedRegions:
         """Enhance adapted `regions`; what stands in padded rows of any argument is ignored."""
         config = self.config
-        graph = knn_graph(raw, boxes, valid, k=config.k, metric=config.metric, sigma=config.sigma, mix=config.mix,
-                          self_loops=config.self_loops)  # fmt: skip
+        graph = knn_graph(
+            raw,
+            boxes,
+            valid,
+            k=config.k,
+            metric=config.metric,
+            sigma=config.sigma,
+            mix=config.mix,
+            self_loops=config.self_loops,
+        )
         without = boxes.new_zeros((*valid.shape, valid.shape[1], 0))
         geometry = pair_geometry(boxes, valid) if self.pair_dim else without
         features = regions.masked_fill(~valid[..., None], 0.0)
@@ -130,5 +150,6 @@ class NoGraph(nn.Module):
     ) -> EnhancedRegions:
         """Return `regions` with padded rows zero."""
         nothing = torch.zeros((*valid.shape, valid.shape[1]), dtype=torch.float32, device=valid.device)
-        return EnhancedRegions(features=regions.masked_fill(~valid[..., None], 0.0), edges=nothing,
-                               attention=nothing[:, None], valid=valid)  # fmt: skip
+        return EnhancedRegions(
+            features=regions.masked_fill(~valid[..., None], 0.0), edges=nothing, attention=nothing[:, None], valid=valid
+        )
