@@ -10,26 +10,31 @@ def _words(text: str) -> frozenset[str]:
 
 
 PLACES = _words("""
-    airport alley amusement aquarium arena attic avenue backyard balcony bar barn basement bathroom bay beach
-    bedroom bridge building buildings bush cafe campfire campground campsite canyon carnival castle cave cemetery
-    church city cityscape classroom cliff cliffs clearing club coast country countryside court courtyard creek
-    crosswalk dam deck den desert dock downtown driveway dunes factory fairground farm farmland field fields forest
-    fountain garage garden gym gymnasium hall hallway harbor harbour highway hill hills hillside home hospital hotel
-    house ice indoor indoors inside intersection island jungle kitchen laboratory lagoon lake land landscape lawn
-    library living market meadow mountain mountains mountainside mountaintop museum ocean office orchard outdoor
-    outdoors outside park parking path pasture pathway patio pavement pier plain plains plaza playground plaza pond
-    pool porch port prairie puddle racetrack railway ranch rapids restaurant ring rink river riverbank road roadside
-    rodeo roof rooftop room ruins runway sand sandbox school sea seaside shop shore shoreline shopping sidewalk
-    skatepark sky skyline slope slopes square stadium stage staircase station store stream street streets studio
-    suburb suburban subway surf swamp theater theatre terrace track tracks trail tunnel town underwater university
-    urban rural valley village vineyard wall warehouse water waterfall waters waterfront wharf wilderness wood
-    woodland woods workshop yard zoo
+    airport alley amusement aquarium arena attic avenue backyard balcony bar basement bathroom bay beach bedroom
+    cafe campfire campground campsite canyon carnival cemetery city cityscape classroom cliff cliffs clearing club
+    coast country countryside court courtyard creek crosswalk dam deck den desert dock downtown driveway dunes
+    factory fairground farm farmland field fields forest garden gym gymnasium hall hallway harbor harbour highway
+    hill hills hillside home hospital hotel ice indoor indoors inside intersection island jungle kitchen laboratory
+    lagoon lake land landscape lawn library living market meadow mountain mountains mountainside mountaintop museum
+    ocean office orchard outdoor outdoors outside park parking path pasture pathway patio pavement pier plains plaza
+    playground pond pool port prairie racetrack railway ranch rapids restaurant ring rink river riverbank road
+    roadside rodeo rooftop room runway sand sandbox school sea seaside shore shoreline shopping sidewalk skatepark
+    sky skyline slope slopes stadium stream street streets studio suburb suburban subway surf swamp theater theatre
+    terrace track tracks trail town underwater university urban rural valley village vineyard water waters
+    waterfront wharf wilderness wood woodland woods workshop yard zoo
 """)
+
+STRUCTURES = _words("""
+    barn bridge building buildings bush bushes castle cave church cottage fountain garage house houses hut lights
+    plain porch puddle roof ruins shop silhouette silhouettes square stage staircase stairs station store tower
+    tunnel wall walls warehouse waterfall
+""")
+"""A place in "in the house", an object in "beside the house": how a data set mostly uses the word decides."""
 
 LIGHT = _words("""
     afternoon bright brightly backlit dark darkness dawn daylight daytime day dim dimly dusk evening gloomy light
-    lights lit midday moonlight moonlit morning neon night nighttime noon overcast shade shaded shadow shadows
-    shadowy silhouette silhouetted silhouettes spotlight sun sundown sunlight sunlit sunny sunrise sunset twilight
+    lit midday moonlight moonlit morning neon night nighttime noon overcast shade shaded shadow shadows shadowy
+    silhouetted spotlight sun sundown sunlight sunlit sunny sunrise sunset twilight
 """)
 
 WEATHER = _words("""
@@ -60,8 +65,8 @@ COLOURS = _words("""
 """)
 
 PATTERNS = _words("""
-    camouflage checked checkered chequered dotted floral hatched patterned plaid plain polka solid spotted striped
-    stripes tiled
+    camouflage checked checkered chequered dotted floral hatched patterned plaid polka solid spotted striped stripes
+    stripy tiled
 """)
 
 COUNTS = _words("""
@@ -83,13 +88,15 @@ SIZES = _words("""
 STATES = _words("""
     adult asian african american athletic bald barefoot bare bearded broken chinese curly dead dirty dry elderly
     empty fallen female floppy frozen full fuzzy hairy hooded inflatable indian japanese male middle-aged muddy
-    naked old older open pregnant professional ragged round rusty shaggy shaved shirtless smiling soapy square
-    stuffed teenage tattooed toothless unicycle wet young younger pointed triangular oval
+    naked old older open pregnant professional ragged round rusty shaggy shaved shirtless smiling soapy stuffed
+    teenage tattooed toothless wet young younger pointed triangular oval
 """)
 
-ATTRIBUTES = COLOURS | PATTERNS | MATERIALS | SIZES | STATES
+ATTRIBUTES = COLOURS | PATTERNS | COUNTS | MATERIALS | SIZES | STATES
 
 DETERMINERS = _words("a an the this that these those his her their its another some any each every no other")
+
+LOCATIVES = _words("at in inside into on onto outside through throughout within")
 
 PREPOSITIONS = _words("""
     about above across after against along alongside amid among around as at atop away back before behind below
@@ -99,15 +106,16 @@ PREPOSITIONS = _words("""
 """)
 
 _OTHER_FUNCTION = _words("""
-    again ahead alike all almost alone already also am and apart are aside be because been behind being both but can
-    could did do does doing down each either else enough even ever far for forward front had half has have having he
-    him himself herself here how i if is it itself just left less lot lots many may me midair mid middle more most
-    much my myself neither nor not nearby now one ones only or others otherwise our out own part parts quickly quite
-    rather ready right same she should side sideways sides so someone something somewhere soon still such than them
-    themselves then there they thing things together too top toward type upside us very was way we well were what
-    whatever when where which who whole whom whose why will would yet you whilst whist backwards though everywhere
-    your bottom end edge kind piece set variety different various background distance foreground center middle
-    corner area front back view picture photo photograph image camera air ground time something place spot direction
+    again ahead alike all scene scenes closeup close-up almost alone already also am and apart are aside be because
+    been behind being both but can could did do does doing down each either else enough even ever far for forward
+    front had half has have having he him himself herself here how i if is it itself just left less lot lots many
+    may me midair mid middle more most much my myself neither nor not nearby now one ones only or others otherwise
+    our out own part parts quickly quite rather ready right same she should side sideways sides so someone something
+    somewhere soon still such than them themselves then there they thing things together too top toward type upside
+    us very was way we well were what whatever when where which who whole whom whose why will would yet you whilst
+    whist backwards though everywhere your bottom end edge kind piece set variety different various background
+    distance foreground center middle corner area front back view picture photo photograph image camera air ground
+    time something place spot direction
 """)
 
 FUNCTION = DETERMINERS | PREPOSITIONS | _OTHER_FUNCTION

@@ -1,23 +1,34 @@
 """Which words of the training captions go into the keyword banks: scene words and detail words.
 
 Part of speech needs no model here: captions are short and plain. A word is taken for a noun by where it stands (after a
-determiner, number, adjective or preposition, and before something that ends a noun phrase) in a good share of its
-uses; what nouns are places, and what adjectives are colours, small lexicons say (`lexicon.py`). Words stay as they are
+determiner, number, adjective or preposition, and before something that ends a noun phrase) in a good share of its uses;
+what nouns are places, and what adjectives are colours, small lexicons say (`lexicon.py`). Words stay as they are
 written in the captions, in lower case: "dog" and "dogs" are two words, since the count is something to be seen.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from regioncap.guidance.lexicon import ATTRIBUTES, COUNTS, DETERMINERS, FUNCTION, PREPOSITIONS, SCENE, VERBS
+from regioncap.guidance.lexicon import (
+    ATTRIBUTES,
+    DETERMINERS,
+    FUNCTION,
+    LOCATIVES,
+    PREPOSITIONS,
+    SCENE,
+    STRUCTURES,
+    VERBS,
+)
 
 NOUN_SHARE = 0.2
 """Least share of a word's uses in a noun's place for it to count as a noun."""
 VERB_NOUN_SHARE = 0.6
 """The same for a word whose form is a verb's: "swing" and "plants" may still be objects."""
+PLACE_SHARE = 0.5
+"""Least share of a structure's uses as what something is in or on for it to count as a place."""
 
-_NOUN_OPENERS = DETERMINERS | PREPOSITIONS | ATTRIBUTES | COUNTS | SCENE | {"and"}
+_NOUN_OPENERS = DETERMINERS | PREPOSITIONS | ATTRIBUTES | SCENE | STRUCTURES | {"and"}
 _TOKEN = re.compile(r"[a-z]+(?:[-'][a-z]+)*|[.,;:!?]")
 
 
@@ -27,31 +38,52 @@ def scene_words(captions: Iterable[str], *, min_count: int = 5, limit: int = 300
     `captions` are those of the training split. Words seen fewer than `min_count` times are left out, and the `limit`
     most frequent are kept; equal counts go by the alphabet. Raises ValueError for captions that leave no word.
     """
-    counts = Counter(token for caption in captions for token in _tokens(caption) if token in SCENE)
+    sentences = [_tokens(caption) for caption in captions]
+    uses = Counter(token for tokens in sentences for token in tokens)
+    places = _places(sentences, uses)
+    counts = {word: count for word, count in uses.items() if word in SCENE or word in places}
     return _most_frequent(counts, "scene", min_count, limit)
 
 
 def detail_words(captions: Iterable[str], *, min_count: int = 5, limit: int = 1000) -> dict[str, int]:
     """Words for a region: objects, and their colours, patterns, materials, sizes and counts. Word -> count as above.
 
-    A word that is also a scene word ("snow", "wall") is left to the scene bank unless it names a material or colour.
+    A scene word ("snow", "street") is no detail word unless it is an attribute too ("concrete", "wet").
     """
-    uses: Counter[str] = Counter()
-    as_noun: Counter[str] = Counter()
-    for caption in captions:
-        tokens = _tokens(caption)
-        uses.update(tokens)
-        as_noun.update(
-            token
-            for before, token, after in zip(["", *tokens], tokens, [*tokens[1:], "."], strict=False)
-            if _opens_noun(before) and _closes_noun(after)
-        )
-    counts = {word: count for word, count in uses.items() if _is_detail(word, as_noun[word] / count)}
+    sentences = [_tokens(caption) for caption in captions]
+    uses = Counter(token for tokens in sentences for token in tokens)
+    as_noun = Counter(
+        token
+        for tokens in sentences
+        for before, token, after in zip(["", *tokens[:-1]], tokens, [*tokens[1:], "."], strict=True)
+        if _opens_noun(before) and _closes_noun(after)
+    )
+    places = _places(sentences, uses)
+    counts = {
+        word: count
+        for word, count in uses.items()
+        if word in ATTRIBUTES or (word not in places and _is_object(word, as_noun[word] / count))
+    }
     return _most_frequent(counts, "detail", min_count, limit)
 
 
 def _tokens(caption: str) -> list[str]:
     return _TOKEN.findall(caption.lower())
+
+
+def _places(sentences: list[list[str]], uses: Counter[str]) -> set[str]:
+    """The structures that these captions mostly speak of as places."""
+    located = Counter(token for tokens in sentences for token in _located(tokens) if token in STRUCTURES)
+    return {word for word, count in located.items() if count >= PLACE_SHARE * uses[word]}
+
+
+def _located(tokens: list[str]) -> Iterator[str]:
+    """The tokens that a locative preposition reaches over determiners and adjectives: "in", "an old", "house"."""
+    reached = False
+    for token in tokens:
+        if reached:
+            yield token
+        reached = token in LOCATIVES or (reached and (token in DETERMINERS or token in ATTRIBUTES))
 
 
 def _opens_noun(before: str) -> bool:
@@ -62,13 +94,11 @@ def _closes_noun(after: str) -> bool:
     return not after.isalpha() or after in FUNCTION or after in VERBS or after.endswith(("ing", "ed"))
 
 
-def _is_detail(word: str, noun_share: float) -> bool:
-    if word in ATTRIBUTES or word in COUNTS:
-        return True
-    if len(word) < 2 or not word[0].isalpha() or word in FUNCTION or word in SCENE:
+def _is_object(word: str, noun_share: float) -> bool:
+    if len(word) < 2 or word in FUNCTION or word in SCENE:
         return False
     verb = word in VERBS or word.endswith(("ing", "ed", "ly"))
-    return noun_share >= (VERB_NOUN_SHARE if verb else NOUN_SHARE)
+    return word in STRUCTURES or noun_share >= (VERB_NOUN_SHARE if verb else NOUN_SHARE)
 
 
 def _most_frequent(counts: dict[str, int], bank: str, min_count: int, limit: int) -> dict[str, int]:
