@@ -1,0 +1,198 @@
+"""What a person sees while something runs: live bars on a terminal, a plain line now and then in a log file."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from threading import RLock
+from types import TracebackType
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+EVERY_S = 20.0
+"""Seconds between two lines of the same job in a log file."""
+SHOWN: dict[str, Callable[[int | float], str]] = {
+    "loss.total": "loss {:.3f}".format,
+    "dev.cider": lambda fraction: f"dev CIDEr {100 * fraction:.1f}",
+    "images_per_cpu_s": "{:.0f} images per CPU s".format,
+}
+"""The values of a training report that a person waits for; MLflow has them all."""
+REDRAWS = 4
+"""Redraws of the terminal a second: Rich's ten cost a visible share of a small machine."""
+
+
+def track(
+    items: Iterable[Item],
+    *,
+    description: str,
+    total: int | None = None,
+    console: Console | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Item]:
+    """Yield the items and show how far their consumer is.
+
+    A log file gets a line every `EVERY_S` seconds, so none for short loops. Silent in a worker process: the terminal is
+    its parent's, which shows a `StudyProgress`.
+    """
+    if multiprocessing.parent_process() is not None:
+        yield from items
+        return
+    console = console or Console()
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, refresh_per_second=REDRAWS) as progress:
+            yield from progress.track(items, description=description, total=total)
+        return
+    started = last = clock()
+    of = "" if total is None else f"/{total}"
+    done = 0
+    for item in items:
+        yield item
+        done += 1
+        now = clock()
+        if now - last >= EVERY_S:
+            last = now
+            left = "" if total is None else f", {_minutes((now - started) / done * (total - done))} left"
+            print(f"{description}: {done}{of}{left}", file=console.file, flush=True)
+    if last > started:
+        print(f"{description}: {done}{of} in {_minutes(clock() - started)}", file=console.file, flush=True)
+
+
+class StudyProgress:
+    """Several jobs at once: a line for each that runs and one for the whole study. Any thread may call the methods.
+
+    A terminal shows bars; elsewhere a job prints a line when it starts and ends, and every `EVERY_S` seconds between.
+    `jobs` is how many there will be. Used as a context manager.
+    """
+
+    def __init__(
+        self, jobs: int, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if jobs < 1:
+            raise ValueError(f"a study of {jobs} jobs has no progress to show; want at least 1")
+        self._count = jobs
+        self._clock = clock
+        self._lock = RLock()
+        self._running: dict[str, _Job] = {}
+        self._over = 0
+        self._started = clock()
+        self._console = console or Console()
+        self._bars = _Bars(self._console, jobs) if self._console.is_terminal else None
+
+    def __enter__(self) -> "StudyProgress":
+        self._started = self._clock()
+        if self._bars:
+            self._bars.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars:
+            self._bars.live.stop()
+
+    def start(self, job: str, total: int) -> None:
+        """A job begins; it will take `total` steps."""
+        with self._lock:
+            now = self._clock()
+            self._running[job] = _Job(total=total, started=now, told=now)
+            if self._bars:
+                self._bars.add(job, total)
+            else:
+                self._tell(f"{job}: starts, {total} steps")
+
+    def update(self, job: str, step: int, **values: int | float) -> None:
+        """A job has done `step` steps; of what it measured, the values named in `SHOWN` appear.
+
+        A value that an update does not mention stays as it was: dev CIDEr is measured less often than the loss.
+        """
+        with self._lock:
+            state, now = self._running[job], self._clock()
+            if state.first is None:
+                state.first, state.started = step, now
+            state.step = step
+            state.values |= values
+            if self._bars:
+                self._bars.move(job, step, state.describe(now), *self._overall(now))
+            elif now - state.told >= EVERY_S:
+                state.told = now
+                self._tell(f"{job}: {step}/{state.total}  {state.describe(now)}  |  {self._overall(now)[1]}")
+
+    def finish(self, job: str, text: str) -> None:
+        """A job is done; `text` is its result."""
+        self._end(job, f"{job}: done, {text}", "green")
+
+    def fail(self, job: str, text: str) -> None:
+        """A job died, or was never able to start; `text` says of what."""
+        self._end(job, f"{job}: FAILED, {text}", "bold red")
+
+    def _end(self, job: str, line: str, style: str) -> None:
+        with self._lock:
+            self._running.pop(job, None)
+            self._over += 1
+            if self._bars:
+                self._bars.remove(job, line, style, *self._overall(self._clock()))
+            else:
+                self._tell(f"{line}  |  {self._overall(self._clock())[1]}")
+
+    def _overall(self, now: float) -> tuple[float, str]:
+        """Jobs that are done, with the running ones' shares, and what to say of the whole."""
+        done = sum((state.step / max(1, state.total) for state in self._running.values()), float(self._over))
+        text = f"study {done / self._count:.0%}, {self._over}/{self._count} done"
+        if 0 < done < self._count:
+            text += f", {_minutes((now - self._started) / done * (self._count - done))} left"
+        return done, text
+
+    def _tell(self, line: str) -> None:
+        print(line, file=self._console.file, flush=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Job:
+    total: int
+    started: float
+    """Of the first update: what comes before (imports, loading) says nothing about the speed."""
+    told: float
+    first: int | None = None
+    """Step of the first update: a resumed job does not begin at 0."""
+    step: int = 0
+    values: dict[str, int | float] = field(default_factory=dict)
+
+    def describe(self, now: float) -> str:
+        parts = [show(self.values[name]) for name, show in SHOWN.items() if name in self.values]
+        done = self.step - (self.first or 0)
+        if done > 0:
+            parts.append(f"{_minutes((now - self.started) / done * (self.total - self.step))} left")
+        return "  ".join(parts)
+
+
+class _Bars:
+    def __init__(self, console: Console, jobs: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+        self.live = Progress(*columns, console=console, refresh_per_second=REDRAWS)
+        self._whole = self.live.add_task("[bold]study", total=jobs, text="")
+        self._tasks: dict[str, TaskID] = {}
+
+    def add(self, job: str, total: int) -> None:
+        self._tasks[job] = self.live.add_task(job, total=total, text=f"0/{total}")
+
+    def move(self, job: str, step: int, text: str, done: float, whole: str) -> None:
+        total = self.live.tasks[self.live.task_ids.index(self._tasks[job])].total
+        self.live.update(self._tasks[job], completed=step, text=f"{step}/{total}  {text}")
+        self.live.update(self._whole, completed=done, text=whole)
+
+    def remove(self, job: str, line: str, style: str, done: float, whole: str) -> None:
+        if job in self._tasks:
+            self.live.remove_task(self._tasks.pop(job))
+        self.live.console.print(line, style=style, markup=False, highlight=False)
+        self.live.update(self._whole, completed=done, text=whole)
+
+
+def _minutes(seconds: int | float) -> str:
+    whole = max(0, round(seconds))
+    return (
+        f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
+    )
