@@ -60,6 +60,12 @@ def scenes_of(config: ScenesConfig, split: str) -> Iterator[Scene]:
         yield _scene(config, split, index)
 
 
+def captions_of(config: ScenesConfig, split: str) -> Iterator[tuple[str, ...]]:
+    """The five captions of each picture of a split, in order."""
+    for index, scene in enumerate(scenes_of(config, split)):
+        yield _captions(config, split, index, scene)
+
+
 def make_scenes(
     config: ScenesConfig, root: Path, *, workers: int = 1, report: Callable[[int, int], None] | None = None
 ) -> CaptionData:
@@ -141,7 +147,11 @@ def _make_one(config: ScenesConfig, split: str, folder: Path, index: int) -> tup
     picture = draw_scene(scene, Random(f"{config.seed}/{split}/{index}/paint"))
     # No chroma subsampling: colours are what the captions speak about.
     picture.save(folder / _file_name(split, index), quality=92, subsampling=0)
-    return scene, captions(scene, Random(f"{config.seed}/{split}/{index}/speech"))
+    return scene, _captions(config, split, index, scene)
+
+
+def _captions(config: ScenesConfig, split: str, index: int, scene: Scene) -> tuple[str, ...]:
+    return captions(scene, Random(f"{config.seed}/{split}/{index}/speech"))
 
 
 def _scene(config: ScenesConfig, split: str, index: int) -> Scene:

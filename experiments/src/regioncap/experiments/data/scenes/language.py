@@ -44,12 +44,12 @@ _PLURAL: dict[str, str] = {
     "car": "cars",
     "table": "tables",
 }
-_PATTERN: dict[str, tuple[str, ...]] = {
+PATTERN_WORDS: dict[str, tuple[str, ...]] = {
     "plain": ("plain",),
     "striped": ("striped", "striped", "stripy"),
     "dotted": ("dotted", "dotted", "spotted"),
 }
-_PLACE: dict[str, tuple[str, ...]] = {
+PLACE_PHRASES: dict[str, tuple[str, ...]] = {
     "beach": ("on the beach", "on the beach", "at the seaside", "on the sand by the sea"),
     "field": ("in a field", "in a field", "in a meadow", "on a grassy field"),
     "street": ("on the street", "on the street", "in the city", "on a road in town"),
@@ -57,7 +57,7 @@ _PLACE: dict[str, tuple[str, ...]] = {
     "forest": ("in the forest", "in the forest", "in the woods", "near the pine trees"),
     "park": ("in the park", "in the park", "by a path in the park", "next to a fence"),
 }
-_LIGHT: dict[str, tuple[str, ...]] = {
+LIGHT_PHRASES: dict[str, tuple[str, ...]] = {
     "sunny": ("on a sunny day", "on a sunny day", "in bright sunshine", "under a blue sky"),
     "night": ("at night", "at night", "in the dark", "under the moon"),
     "foggy": ("in the fog", "in the fog", "on a foggy day", "on a misty morning"),
@@ -101,10 +101,10 @@ class _Voice:
         return f"an {phrase}" if article == "a" and phrase[0] in "aeio" else f"{article} {phrase}"
 
     def place(self) -> str:
-        return self.rng.choice(_PLACE[self.scene.place])
+        return self.rng.choice(PLACE_PHRASES[self.scene.place])
 
     def light(self) -> str:
-        return self.rng.choice(_LIGHT[self.scene.light])
+        return self.rng.choice(LIGHT_PHRASES[self.scene.light])
 
     def around(self, place: float, light: float) -> str:
         """Place and light, each with its probability."""
@@ -127,7 +127,7 @@ class _Voice:
     def _attributes(self, thing: Thing, probability: float) -> list[str]:
         said = []
         if self.rng.random() < (probability if thing.pattern != "plain" else 0.1):
-            said.append(self.rng.choice(_PATTERN[thing.pattern]))
+            said.append(self.rng.choice(PATTERN_WORDS[thing.pattern]))
         if self.rng.random() < probability:
             said.append(thing.colour)
         return said
