@@ -171,9 +171,10 @@ class _Job:
 
 class _Bars:
     def __init__(self, console: Console, jobs: int) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
-        self.live = Progress(*columns, console=console, refresh_per_second=REDRAWS)
-        self._whole = self.live.add_task("[bold]study", total=jobs, text="")
+        names = TextColumn("{task.description}", markup=False)
+        values = TextColumn("{task.fields[text]}", markup=False)
+        self.live = Progress(names, BarColumn(bar_width=24), values, console=console, refresh_per_second=REDRAWS)
+        self._whole = self.live.add_task("study", total=jobs, text="")
         self._tasks: dict[str, TaskID] = {}
 
     def add(self, job: str, total: int) -> None:
