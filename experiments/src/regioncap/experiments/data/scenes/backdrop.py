@@ -43,6 +43,8 @@ def draw_scene(scene: Scene, rng: Random) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     _sky(draw, rng, scene.light, horizon)
     _ground(draw, rng, scene.place, horizon)
+    if scene.light == "snowy":
+        canvas.paste(Image.blend(canvas, Image.new("RGB", canvas.size, (250, 250, 252)), 0.45))
     for thing in scene.things:
         paint(canvas, thing)
     return _lit(canvas, rng, scene.light)
@@ -126,8 +128,9 @@ def _lit(canvas: Image.Image, rng: Random, light: str) -> Image.Image:
             x, y = rng.randrange(_W), rng.randrange(_W)
             draw.line([(x, y), (x - 8, y + 26)], fill=(196, 212, 232), width=2)
     elif light == "snowy":
-        for _ in range(170):
-            x, y, r = rng.randrange(_W), rng.randrange(_W), rng.randint(2, 5)
+        for _ in range(190):
+            # Smaller than the dots of a pattern, so that snow makes nothing dotted.
+            x, y, r = rng.randrange(_W), rng.randrange(_W), rng.choice((1, 2, 2, 3))
             draw.ellipse([x - r, y - r, x + r, y + r], fill=(255, 255, 255))
     picture = canvas.reduce(SCALE)
     if light == "foggy":
