@@ -42,7 +42,12 @@ def track(
         return
     console = console or Console()
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console, refresh_per_second=REDRAWS) as progress:
             yield from progress.track(items, description=description, total=total)
         return
@@ -119,7 +124,7 @@ class StudyProgress:
                 self._bars.move(job, step, state.describe(now), *self._overall(now))
             elif now - state.told >= EVERY_S:
                 state.told = now
-                self._tell(f"{job}: {step}/{state.total}  {state.describe(now)}  |  {self._overall(now)[1]}")
+                self._tell(f"{job}: {state.describe(now)}  |  {self._overall(now)[1]}")
 
     def finish(self, job: str, text: str) -> None:
         """A job is done; `text` is its result."""
@@ -162,7 +167,8 @@ class _Job:
     values: dict[str, int | float] = field(default_factory=dict)
 
     def describe(self, now: float) -> str:
-        parts = [show(self.values[name]) for name, show in SHOWN.items() if name in self.values]
+        parts = [f"{self.step}/{self.total}"]
+        parts += [show(self.values[name]) for name, show in SHOWN.items() if name in self.values]
         done = self.step - (self.first or 0)
         if done > 0:
             parts.append(f"{_minutes((now - self.started) / done * (self.total - self.step))} left")
@@ -181,8 +187,7 @@ class _Bars:
         self._tasks[job] = self.live.add_task(job, total=total, text=f"0/{total}")
 
     def move(self, job: str, step: int, text: str, done: float, whole: str) -> None:
-        total = self.live.tasks[self.live.task_ids.index(self._tasks[job])].total
-        self.live.update(self._tasks[job], completed=step, text=f"{step}/{total}  {text}")
+        self.live.update(self._tasks[job], completed=step, text=text)
         self.live.update(self._whole, completed=done, text=whole)
 
     def remove(self, job: str, line: str, style: str, done: float, whole: str) -> None:
@@ -193,7 +198,6 @@ class _Bars:
 
 
 def _minutes(seconds: int | float) -> str:
-    whole = max(0, round(seconds))
-    return (
-        f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
-    )
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
