@@ -1,0 +1,24 @@
+"""Captions from prefixes: tokenizer, prefix forms, GPT-2, search."""
+
+from regioncap.decoder.gpt2 import Gpt2Decoder, Gpt2DecoderConfig
+from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix, TokenPrefix, TokenPrefixConfig
+from regioncap.decoder.search import Captions, SearchConfig, search
+from regioncap.decoder.state import DecoderState
+from regioncap.decoder.tokenizer import CaptionTokenizer, EncodedCaptions, normalise
+
+__all__ = [
+    "CaptionTokenizer",
+    "Captions",
+    "DecoderState",
+    "EncodedCaptions",
+    "FusedPrefix",
+    "FusedPrefixConfig",
+    "Gpt2Decoder",
+    "Gpt2DecoderConfig",
+    "Prefix",
+    "SearchConfig",
+    "TokenPrefix",
+    "TokenPrefixConfig",
+    "normalise",
+    "search",
+]

@@ -1,0 +1,252 @@
+"""GPT-2 that continues a prefix given in embedding space (eq. 15)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+
+from regioncap.decoder.attention import as_bias, attend, attend_shared, causal, compute_dtype, project
+from regioncap.decoder.dropout import ByteDropout
+from regioncap.decoder.packing import pack_captions
+from regioncap.decoder.state import DecoderState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpt2DecoderConfig:
+    """GPT-2 of any size, from scratch or from stored weights."""
+
+    layers: int = 2
+    """Transformer blocks. With `weights`, this and the next three are what the stored model says."""
+    heads: int = 4
+    """Attention heads; must divide `width`."""
+    width: int = 256
+    """Channels (H)."""
+    positions: int = 128
+    """Rows of the position table: the longest prefix plus caption."""
+    dropout: float = 0.1
+    """On embeddings and residual branches, in steps of 1/256. Attention weights are never dropped."""
+    weights: str | None = None
+    """Folder of a stored GPT-2 (`save_pretrained`) or its hub name; None starts from random weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "heads", "width", "positions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"decoder.{name} must be at least 1, got {getattr(self, name)}")
+        if self.width % self.heads:
+            raise ValueError(f"decoder.width must be a multiple of decoder.heads, got {self.width} and {self.heads}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"decoder.dropout must be in [0, 1), got {self.dropout}")
+
+    def build(self, vocab_size: int, *, bos: int, eos: int, pad: int) -> "Gpt2Decoder":
+        """Make the decoder for a vocabulary; `bos`, `eos` and `pad` are ids of its special tokens.
+
+        Raises ValueError if stored weights are missing, are no GPT-2, or were made for another vocabulary.
+        """
+        for name, token in (("bos", bos), ("eos", eos), ("pad", pad)):
+            if not 0 <= token < vocab_size:
+                raise ValueError(f"{name} must be an id below the vocabulary size {vocab_size}, got {token}")
+        if self.weights is not None:
+            model = _load(self.weights, vocab_size)
+        else:
+            stored = GPT2Config(
+                vocab_size=vocab_size,
+                n_positions=self.positions,
+                n_embd=self.width,
+                n_layer=self.layers,
+                n_head=self.heads,
+                bos_token_id=bos,
+                eos_token_id=eos,
+                pad_token_id=pad,
+            )
+            model = GPT2LMHeadModel(stored)
+        return Gpt2Decoder(self, model, bos=bos, eos=eos, pad=pad)
+
+
+class Gpt2Decoder(nn.Module):
+    """p(w_t | prefix, w_<t) with GPT-2 (eq. 15): fed [prefix, bos, w1 ... wn] it is to say w1 ... wn, eos.
+
+    The weights live in transformers' own `GPT2LMHeadModel` (`model`), so its folder format and `generate` apply; the
+    pass over its blocks is ours, because an image's prefix is then computed once for all its captions and beams, and
+    in the last block no further than to its keys and values. Attention is causal over the prefix too.
+    Prefixes may have holes: a slot counts as a position only where it is valid, so padding anywhere changes nothing.
+    A prefix of length 0 makes it a plain language model.
+    B images, P prefix slots, H width, C captions per image, T tokens of a caption (bos and eos included), V words.
+    """
+
+    def __init__(self, config: Gpt2DecoderConfig, model: GPT2LMHeadModel, *, bos: int, eos: int, pad: int) -> None:
+        super().__init__()
+        self.bos, self.eos, self.pad = bos, eos, pad
+        model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id = bos, eos, pad
+        self.model = model
+        if model.config.activation_function == "gelu_new":
+            for block in self._blocks:
+                block.mlp.act = nn.GELU(approximate="tanh")  # the same function in one pass instead of eight
+        self.dropout = ByteDropout(config.dropout)
+
+    @property
+    def width(self) -> int:
+        """Channels of a prefix embedding (H)."""
+        return int(self.model.config.n_embd)
+
+    @property
+    def vocab_size(self) -> int:
+        """Words it can say (V), special tokens included."""
+        return int(self.model.config.vocab_size)
+
+    @property
+    def positions(self) -> int:
+        """The longest prefix plus caption it can hold."""
+        return int(self.model.config.n_positions)
+
+    def save(self, folder: Path) -> None:
+        """Write transformers' own format; `Gpt2DecoderConfig(weights=str(folder))` reads it back."""
+        self.model.save_pretrained(folder)
+
+    def forward(
+        self,
+        prefix: Float[Tensor, "B P H"],
+        valid: Bool[Tensor, "B P"],
+        tokens: Int[Tensor, "B C T"],
+        mask: Bool[Tensor, "B C T"],
+    ) -> Float[Tensor, "B C T V"]:
+        """Logits of the word after each fed token; zero where `mask` is False."""
+        hidden, order, real = self._hidden(prefix, valid, tokens, mask)
+        logits: Tensor = self.model.lm_head(hidden)  # n V, real tokens only
+        out = logits.new_zeros(*tokens.shape, logits.shape[-1]).flatten(1, 2)  # B C*T V
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(order)
+        out[rows[real], order[real]] = logits
+        return out.view(*tokens.shape, -1)
+
+    def token_losses(
+        self,
+        prefix: Float[Tensor, "B P H"],
+        valid: Bool[Tensor, "B P"],
+        tokens: Int[Tensor, "B C T"],
+        mask: Bool[Tensor, "B C T"],
+    ) -> Float[Tensor, "B C T-1"]:
+        """-log p of every token but the first given what stands before it; zero where `mask` is False.
+
+        `tokens` are whole captions, bos and eos included. Vocabulary logits are computed for real tokens only.
+        """
+        losses, order, real = self._losses(prefix, valid, tokens, mask)
+        out = losses.new_zeros(tokens.shape[0], tokens.shape[1] * (tokens.shape[2] - 1))  # B C*(T-1)
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(order)
+        out[rows[real], order[real]] = losses
+        return out.view(*tokens.shape[:2], -1)
+
+    def loss(
+        self,
+        prefix: Float[Tensor, "B P H"],
+        valid: Bool[Tensor, "B P"],
+        tokens: Int[Tensor, "B C T"],
+        mask: Bool[Tensor, "B C T"],
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy of eq. 16: the mean of `token_losses` over the real tokens of the batch."""
+        return self._losses(prefix, valid, tokens, mask)[0].mean()
+
+    def prefill(
+        self, prefix: Float[Tensor, "B P H"], valid: Bool[Tensor, "B P"]
+    ) -> tuple[Float[Tensor, "B V"], DecoderState]:
+        """Read the prefix and bos once per image: logits of the first word, and the state to step from."""
+        first = torch.full((len(prefix), 1), self.bos, device=prefix.device)
+        x = torch.cat([prefix, self.model.transformer.wte(first)], dim=1)  # B P+1 H
+        real = F.pad(valid, (0, 1), value=True)  # B P+1
+        x = x + self.model.transformer.wpe((real.cumsum(1) - 1).clamp(min=0))
+        bias = as_bias(causal(real), compute_dtype(x))[:, None]
+        keys, values = [], []
+        for block in self._blocks:
+            q, k, v = project(block, x)
+            keys.append(k)
+            values.append(v)
+            x = self._finish(block, x, attend(q, k, v, bias))
+        state = DecoderState.start(tuple(keys), tuple(values), real)
+        return self._logits(x[:, -1]), state
+
+    def step(self, tokens: Int[Tensor, " R"], state: DecoderState) -> tuple[Float[Tensor, "R V"], DecoderState]:
+        """Feed one token per row: logits of the next, and the state that remembers it."""
+        x = self.model.transformer.wte(tokens) + self.model.transformer.wpe(state.next_positions())  # R H
+        bias = as_bias(state.seen, compute_dtype(x))[:, None, None]  # B 1 1 P+1
+        keys, values = [], []
+        for layer, block in enumerate(self._blocks):
+            q, k, v = project(block, x[:, None])  # R heads 1 d
+            k = torch.cat([state.keys[layer], k], dim=2)  # R heads t d
+            v = torch.cat([state.values[layer], v], dim=2)
+            keys.append(k)
+            values.append(v)
+            heard = attend_shared(q, state.prefix_keys[layer], state.prefix_values[layer], bias, k, v)
+            x = self._finish(block, x[:, None], heard)[:, 0]
+        return self._logits(x), state.grown(tuple(keys), tuple(values))
+
+    def _losses(
+        self, prefix: Tensor, valid: Tensor, tokens: Tensor, mask: Tensor
+    ) -> tuple[Float[Tensor, " n"], Tensor, Tensor]:
+        if tokens.shape[-1] < 2:
+            raise ValueError(f"captions need bos and at least one more token, got {tokens.shape[-1]} tokens")
+        hidden, order, real = self._hidden(prefix, valid, tokens[..., :-1], mask[..., 1:])
+        logits = self.model.lm_head(hidden).float()  # the sum over the vocabulary needs more than bf16
+        targets = tokens[..., 1:].flatten(1).gather(1, order)[real]
+        return F.cross_entropy(logits, targets, reduction="none"), order, real
+
+    def _hidden(
+        self, prefix: Tensor, valid: Tensor, tokens: Tensor, mask: Tensor
+    ) -> tuple[Float[Tensor, "n H"], Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
+        """Final hidden states of the real tokens, the place each packed slot has in C*T, and which slots are real."""
+        self._check_length(prefix.shape[1] + tokens.shape[2])
+        width = prefix.shape[1]
+        packed = pack_captions(valid, tokens, mask)
+        x = torch.cat([prefix, self.model.transformer.wte(packed.tokens)], dim=1)  # B P+L H
+        x = self.dropout(x + self.model.transformer.wpe(packed.positions))
+        bias = as_bias(packed.allowed, compute_dtype(x))[:, None]  # B 1 P+L P+L
+        *blocks, last = self._blocks
+        for block in blocks:
+            q, k, v = project(block, x)
+            x = self._finish(block, x, attend(q, k, v, bias))
+        q, k, v = project(last, x)
+        heard = attend(q[:, :, width:], k, v, bias[:, :, width:])
+        x = self._finish(last, x[:, width:], heard)  # nothing reads the prefix after its last keys and values
+        return self.model.transformer.ln_f(x[packed.real]), packed.order, packed.real
+
+    def _finish(self, block: GPT2Block, x: Float[Tensor, "A S H"], heard: Float[Tensor, "A S H"]) -> Tensor:
+        """The rest of a block, after its attention."""
+        mlp = block.mlp
+        x = x + cast(Tensor, self.dropout(block.attn.c_proj(heard)))
+        return x + cast(Tensor, self.dropout(mlp.c_proj(mlp.act(mlp.c_fc(block.ln_2(x))))))
+
+    def _logits(self, x: Float[Tensor, "R H"]) -> Float[Tensor, "R V"]:
+        logits: Tensor = self.model.lm_head(self.model.transformer.ln_f(x))
+        return logits
+
+    @property
+    def _blocks(self) -> list[GPT2Block]:
+        return cast(list[GPT2Block], list(self.model.transformer.h))
+
+    def _check_length(self, length: int) -> None:
+        if length > self.positions:
+            raise ValueError(
+                f"prefix and caption take {length} positions, the decoder has {self.positions}: "
+                "shorten them or raise decoder.positions"
+            )
+
+
+def _load(weights: str, vocab_size: int) -> GPT2LMHeadModel:
+    try:
+        stored = GPT2Config.from_pretrained(weights)
+        if stored.model_type != "gpt2" or stored.add_cross_attention:
+            raise ValueError(f"decoder.weights: {weights} holds a {stored.model_type} model, a plain GPT-2 is needed")
+        if stored.vocab_size != vocab_size:
+            raise ValueError(
+                f"decoder.weights: {weights} knows {stored.vocab_size} tokens, the tokenizer {vocab_size}: "
+                "use the tokenizer it was trained with"
+            )
+        return GPT2LMHeadModel.from_pretrained(weights, dtype=torch.float32)
+    except OSError as error:
+        raise ValueError(
+            f"decoder.weights: found no GPT-2 at {weights}: give a folder written by save_pretrained or a hub name "
+            "that is cached or reachable"
+        ) from error
