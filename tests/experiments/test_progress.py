@@ -106,11 +106,11 @@ def test_a_log_tells_each_job_now_and_then():
     with StudyProgress(2, console=console, clock=clock) as progress:
         progress.start("baseline seed 0", 100)
         clock.now += 5
-        progress.update("baseline seed 0", 0, **{"loss.total": 9.0})
+        progress.update("baseline seed 0", 0, loss=9.0)
         clock.now += 10
-        progress.update("baseline seed 0", 10, **{"dev.cider": 0.123, "gate.mean": 0.5})
+        progress.update("baseline seed 0", 10, cider=0.123, lr=0.5)
         clock.now += 10
-        progress.update("baseline seed 0", 20, **{"loss.total": 2.5, "images_per_cpu_s": 120.4})
+        progress.update("baseline seed 0", 20, loss=2.5, images_per_s=120.4)
         clock.now += 10
         progress.update("baseline seed 0", 30)
         progress.finish("baseline seed 0", "CIDEr 45.3")
@@ -118,7 +118,7 @@ def test_a_log_tells_each_job_now_and_then():
         progress.fail("+graph seed 0", "ValueError: the loss is nan")
     assert seen(console).splitlines() == [
         "baseline seed 0: starts, 100 steps",
-        "baseline seed 0: 20/100  loss 2.500  dev CIDEr 12.3  120 images per CPU s  1:20 left"
+        "baseline seed 0: 20/100  loss 2.500  dev CIDEr 12.3  120 images/s  1:20 left"
         "  |  study 10%, 0/2 done, 3:45 left",
         "baseline seed 0: done, CIDEr 45.3  |  study 50%, 1/2 done, 0:35 left",
         "+graph seed 0: starts, 50 steps",
@@ -158,7 +158,7 @@ def test_a_terminal_shows_running_jobs_and_keeps_results():
     with StudyProgress(3, console=console) as progress:
         progress.start("baseline seed 0", 10)
         progress.start("[b] seed 1", 10)
-        progress.update("baseline seed 0", 5, **{"loss.total": 2.0, "dev.cider": 0.4})
+        progress.update("baseline seed 0", 5, loss=2.0, cider=0.4)
         progress.finish("baseline seed 0", "CIDEr [45.3]")
         progress.fail("[b] seed 1", "killed")
         progress.fail("never started", "killed")
@@ -179,7 +179,7 @@ def test_threads_may_report_at_once(kind):
         def work(job: str) -> None:
             progress.start(job, 50)
             for step in range(1, 51):
-                progress.update(job, step, **{"loss.total": 1 / step})
+                progress.update(job, step, loss=1 / step)
             progress.finish(job, "fine")
 
         threads = [Thread(target=work, args=(f"job {k}",)) for k in range(4)]

@@ -15,11 +15,11 @@ Item = TypeVar("Item")
 EVERY_S = 20.0
 """Seconds between two lines of the same job in a log file."""
 SHOWN: dict[str, Callable[[int | float], str]] = {
-    "loss.total": "loss {:.3f}".format,
-    "dev.cider": lambda fraction: f"dev CIDEr {100 * fraction:.1f}",
-    "images_per_cpu_s": "{:.0f} images per CPU s".format,
+    "loss": "loss {:.3f}".format,
+    "cider": lambda fraction: f"dev CIDEr {100 * fraction:.1f}",
+    "images_per_s": "{:.0f} images/s".format,
 }
-"""The values of a training report that a person waits for; MLflow has them all."""
+"""The values that a person waits for; MLflow has them all. CIDEr is a fraction, shown in percent."""
 REDRAWS = 4
 """Redraws of the terminal a second: Rich's ten cost a visible share of a small machine."""
 
