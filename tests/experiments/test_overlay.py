@@ -100,6 +100,14 @@ def test_only_the_most_relevant_regions_speak(evidence):
     assert changed(evidence, words=replaced(words, SHOWN, "zebra"), relevance=evidence["relevance"][::-1].copy()).any()
 
 
+def test_of_many_regions_those_that_tell_nothing_stay_pale(evidence):
+    mute = evidence | {"words": [""] * 16, "edges": np.eye(16)}
+    assert not changed(mute, relevance=evidence["relevance"][::-1].copy()).any()
+    assert changed(mute | {"words": replaced([""] * 16, 15, "zebra")}, words=[""] * 16).any()
+    few = {name: mute[name][:SHOWN] for name in ("boxes", "words", "relevance")} | {"edges": np.eye(SHOWN)}
+    assert changed(mute | few, relevance=few["relevance"][::-1].copy()).any()
+
+
 def test_an_empty_word_is_no_label(evidence):
     assert changed(evidence, words=replaced(evidence["words"], 0, "")).any()
 

@@ -51,9 +51,7 @@ def draw_overlay(
     entry in `words`.
     """
     if len(words) != len(boxes):
-        raise ValueError(
-            f'overlay of {path}: {len(words)} words for {len(boxes)} boxes; want one for each, "" for none'
-        )
+        raise ValueError(f'{path}: {len(words)} words for {len(boxes)} boxes; want one for each, "" for none')
     zoom = LONGEST / max(image.size)
     width, height = (max(1, round(side * zoom)) for side in image.size)
     margin = max(0, NARROWEST - width) // 2
@@ -62,7 +60,7 @@ def draw_overlay(
     picture = Image.new("RGB", (width + 2 * margin, height + panel.height), GROUND)
     picture.paste(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), (margin, 0))
     pen = _Pen(width, height)
-    shown = [int(i) for i in np.argsort(-relevance, kind="stable")[:SHOWN]]
+    shown = _choose(relevance, edges, words)
     pixels = boxes * np.array([width, height, width, height])
     _draw_regions(pen, pixels, shown)
     _draw_edges(pen, pixels, edges, shown)
@@ -71,6 +69,15 @@ def draw_overlay(
     panel.draw(picture, top=height)
     _write(picture, path)
     return picture
+
+
+def _choose(relevance: Float[np.ndarray, " N"], edges: Float[np.ndarray, "N N"], words: Sequence[str]) -> list[int]:
+    """The most relevant regions, best first; of too many, only those with a word or an edge to tell of."""
+    order = [int(i) for i in np.argsort(-relevance, kind="stable")]
+    if len(order) > SHOWN:
+        apart = edges * (1 - np.eye(len(edges)))
+        order = [i for i in order if words[i] or apart[i].any() or apart[:, i].any()]
+    return order[:SHOWN]
 
 
 def place_labels(
