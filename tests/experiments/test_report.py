@@ -10,8 +10,8 @@ from PIL import Image
 from rich.console import Console
 
 from regioncap.experiments import report
+from regioncap.experiments.metrics import METRICS
 from regioncap.experiments.report import (
-    METRICS,
     MetricSummary,
     StudyRow,
     plot_study,
@@ -83,12 +83,12 @@ def test_json_has_every_metric_in_percent(rows):
     data = json.loads(json.dumps(table_json(rows)))
     assert [entry["arm"] for entry in data] == ["retrieval", "baseline", "+graph", "+graph+guidance"]
     graph = data[2]
-    assert set(graph) == {"arm", "seeds", *METRICS, "p", "parameters", "train_cpu_s", "missing"}
+    assert set(graph) == {"arm", "seeds", *METRICS, "p", "against", "parameters", "train_cpu_s", "missing"}
     assert graph["seeds"] == 3
     assert graph["CIDEr"]["mean"] == pytest.approx(100 * mean([0.481, 0.49, 0.5]), abs=1e-3)
     assert graph["CIDEr"]["std"] == pytest.approx(100 * stdev([0.481, 0.49, 0.5]), abs=1e-3)
     assert (graph["p"], graph["parameters"], graph["train_cpu_s"]) == (0.0123, 1_234_567, 598.4)
-    assert data[0]["p"] is None
+    assert (data[0]["p"], data[0]["against"], graph["against"]) == (None, None, "baseline")
 
 
 def test_a_missing_metric_is_null_and_says_why(rows):
@@ -140,6 +140,14 @@ def test_no_column_is_cut(rows, width):
     spread = lines[lines.index(graph) + 1].split()
     assert spread == [*["±0.0"] * 6, "±1.0", "±0.0"]
     assert "…" not in "".join(lines)
+
+
+def test_a_control_names_what_it_is_compared_with(rows):
+    control = row("random edges", 0.45, 0.46, 0.44, p=0.031, against="+graph")
+    page = table_markdown([*rows, control], "x")
+    assert "- p: paired bootstrap on CIDEr against the row above; random edges against +graph.\n" in page
+    assert table_json([*rows, control])[-1]["against"] == "+graph"
+    assert "row above.\n" in table_markdown([*rows, replace(control, against="+graph+guidance")], "x")
 
 
 def test_names_are_no_markup():

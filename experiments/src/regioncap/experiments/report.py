@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE", "SUM")
-"""Columns, in the order of the paper's Table 5."""
+from regioncap.experiments.metrics import METRICS
+
 COLOURS = ("#2f6db3", "#e07b39", "#3a9a5c", "#b8438a", "#7a62c9", "#8a8f98", "#b3962f", "#35a3b0")
 
 Curves = Mapping[str, Mapping[int, Sequence[tuple[int, float]]]]
@@ -50,11 +50,13 @@ class StudyRow:
     metrics: Mapping[str, MetricSummary]
     """Keys of `METRICS`; what could not be computed is not there."""
     p: float | None
-    """Paired bootstrap on CIDEr against the row above; None where there is nothing to compare."""
+    """Paired bootstrap on CIDEr against the arm `against`; None where there is nothing to compare."""
     parameters: int
     """Trained parameters."""
     train_cpu_s: float
     """CPU seconds of training, mean over the seeds."""
+    against: str | None = None
+    """The arm that `p` compares with; None is the row above. A control is compared with the arm that it controls."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Metric that could not be computed -> why."""
 
@@ -64,9 +66,14 @@ def table_json(rows: Sequence[StudyRow]) -> list[dict[str, Any]]:
     return [
         {"arm": row.arm, "seeds": row.seeds}
         | {metric: _percent(row.metrics.get(metric)) for metric in METRICS}
-        | {"p": row.p, "parameters": row.parameters, "train_cpu_s": round(row.train_cpu_s, 1)}
+        | {
+            "p": row.p,
+            "against": _against(rows, index),
+            "parameters": row.parameters,
+            "train_cpu_s": round(row.train_cpu_s, 1),
+        }
         | ({"missing": dict(row.missing)} if row.missing else {})
-        for row in rows
+        for index, row in enumerate(rows)
     ]
 
 
@@ -155,6 +162,13 @@ def _p(row: StudyRow) -> str:
     return "<0.001" if row.p < 0.001 else f"{row.p:.3f}"
 
 
+def _against(rows: Sequence[StudyRow], index: int) -> str | None:
+    """The arm that a row's p compares with."""
+    if rows[index].p is None:
+        return None
+    return rows[index].against or (rows[index - 1].arm if index else None)
+
+
 def _best(rows: Sequence[StudyRow]) -> dict[str, set[str]]:
     """Per metric the arms that print the highest mean; nobody where all print the same."""
     best: dict[str, set[str]] = {}
@@ -170,8 +184,10 @@ def _legend(rows: Sequence[StudyRow]) -> list[str]:
     legend = [
         "Scores in percent" + (", mean ± standard deviation over seeds." if any(r.seeds > 1 for r in rows) else ".")
     ]
-    if any(row.p is not None for row in rows):
-        legend.append("p: paired bootstrap on CIDEr against the row above.")
+    compared = [(_against(rows, index), index) for index, row in enumerate(rows) if row.p is not None]
+    if compared:
+        others = [f"{rows[i].arm} against {arm}" for arm, i in compared if i == 0 or arm != rows[i - 1].arm]
+        legend.append("; ".join(["p: paired bootstrap on CIDEr against the row above", *others]) + ".")
     why: dict[str, list[str]] = {}
     for row in rows:
         for metric, reason in row.missing.items():
