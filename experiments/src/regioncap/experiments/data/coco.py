@@ -62,7 +62,7 @@ def read_boxes(root: Path, split: str) -> BoxData:
         label = {number: i for i, (number, _) in enumerate(categories)}
         found: dict[int, list[tuple[tuple[float, float, float, float], int]]] = defaultdict(list)
         for entry in content["annotations"]:
-            x, y, width, height = entry["bbox"]
+            x, y, width, height = map(float, entry["bbox"])
             if width > 0 and height > 0 and not entry.get("iscrowd", 0):
                 found[entry["image_id"]].append(((x, y, x + width, y + height), label[entry["category_id"]]))
         pictures = _pictures(root, split, file)
@@ -147,4 +147,4 @@ def _read(file: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
 
 
 def _wrong_form(file: Path, error: Exception) -> str:
-    return f"{file} is not in the COCO format: an entry has no usable {error}"
+    return f"{file} is not in the COCO format: an entry is not as wanted ({type(error).__name__}: {error})"

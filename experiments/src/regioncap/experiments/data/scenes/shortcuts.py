@@ -29,7 +29,7 @@ def pair_shares(scenes: Sequence[Scene]) -> dict[str, float]:
         graphs = [_knn(scene, k) for scene in scenes]
         noise = [_random_knn(scene, k, Random(f"{k}/{i}")) for i, scene in enumerate(scenes)]
         for name, edges in ((f"k={k} nearest", graphs), (f"k={k} random", noise)):
-            shares[name] = mean(_pair(scene) in held for scene, held in zip(scenes, edges, strict=True))
+            shares[name] = float(mean(_pair(scene) in held for scene, held in zip(scenes, edges, strict=True)))
             degrees = (2 * len(held) / len(scene.things) for scene, held in zip(scenes, edges, strict=True))
             shares[f"  edges of a thing, {name}"] = mean(degrees)
     rules: dict[str, Callable[[Scene], frozenset[int]]] = {
@@ -40,7 +40,7 @@ def pair_shares(scenes: Sequence[Scene]) -> dict[str, float]:
         "largest actor, largest prop": lambda scene: _largest(scene, True) | _largest(scene, False),
         "largest actor, its nearest prop": lambda scene: _with_nearest(scene, min(_largest(scene, True)), props=True),
     }
-    return shares | {name: mean(rule(scene) == _pair(scene) for scene in scenes) for name, rule in rules.items()}
+    return shares | {name: float(mean(rule(s) == _pair(s) for s in scenes)) for name, rule in rules.items()}
 
 
 def relation_guesses(train: Sequence[Scene], val: Sequence[Scene]) -> dict[str, float]:
@@ -122,4 +122,4 @@ def _guess(train: Sequence[T], val: Sequence[T], clue: Callable[[T], object], as
     for item in train:
         seen[clue(item)][asked(item)] += 1
     overall = sum(seen.values(), Counter[str]())
-    return mean((seen.get(clue(item)) or overall).most_common(1)[0][0] == asked(item) for item in val)
+    return float(mean((seen.get(clue(item)) or overall).most_common(1)[0][0] == asked(item) for item in val))

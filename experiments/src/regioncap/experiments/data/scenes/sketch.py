@@ -10,6 +10,8 @@ SCALE = 2
 """Everything is drawn at this many times its size and reduced once, for smooth edges."""
 
 Rgb = tuple[int, int, int]
+Along = float | int
+"""A fraction of a layer's side, 0 to 1."""
 
 _DARK: Rgb = (40, 36, 40)
 _WOOD: Rgb = (112, 76, 46)
@@ -25,29 +27,29 @@ class Pen:
         self._draw = ImageDraw.Draw(layer)
         self._width, self._height = layer.width - 1, layer.height - 1
 
-    def ellipse(self, x0: float, y0: float, x1: float, y1: float, fill: Rgb | int) -> None:
+    def ellipse(self, x0: Along, y0: Along, x1: Along, y1: Along, fill: Rgb | int) -> None:
         """A filled ellipse in the box."""
         self._draw.ellipse([*self._at(x0, y0), *self._at(x1, y1)], fill=fill)
 
-    def rectangle(self, x0: float, y0: float, x1: float, y1: float, fill: Rgb | int) -> None:
+    def rectangle(self, x0: Along, y0: Along, x1: Along, y1: Along, fill: Rgb | int) -> None:
         """A filled rectangle."""
         self._draw.rectangle([*self._at(x0, y0), *self._at(x1, y1)], fill=fill)
 
-    def rounded(self, x0: float, y0: float, x1: float, y1: float, fill: Rgb | int) -> None:
+    def rounded(self, x0: Along, y0: Along, x1: Along, y1: Along, fill: Rgb | int) -> None:
         """A filled rectangle with round corners."""
         radius = 0.22 * min((x1 - x0) * self._width, (y1 - y0) * self._height)
         self._draw.rounded_rectangle([*self._at(x0, y0), *self._at(x1, y1)], radius, fill=fill)
 
-    def polygon(self, corners: Sequence[tuple[float, float]], fill: Rgb | int) -> None:
+    def polygon(self, corners: Sequence[tuple[Along, Along]], fill: Rgb | int) -> None:
         """A filled polygon."""
         self._draw.polygon([self._at(x, y) for x, y in corners], fill=fill)
 
-    def line(self, corners: Sequence[tuple[float, float]], width: float, fill: Rgb | int) -> None:
+    def line(self, corners: Sequence[tuple[Along, Along]], width: float, fill: Rgb | int) -> None:
         """A line whose width is a fraction of the layer's smaller side."""
         pixels = max(round(width * min(self._width, self._height)), 1)
         self._draw.line([self._at(x, y) for x, y in corners], fill=fill, width=pixels, joint="curve")
 
-    def _at(self, x: float, y: float) -> tuple[float, float]:
+    def _at(self, x: Along, y: Along) -> tuple[Along, Along]:
         return x * self._width, y * self._height
 
 

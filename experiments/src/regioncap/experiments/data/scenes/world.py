@@ -100,6 +100,8 @@ def area(box: Box) -> float:
 
 def overlap(a: Box, b: Box) -> float:
     """Shared area over the smaller one's area, in [0, 1]."""
+    if a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]:
+        return 0.0
     shared = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
     return shared / min(area(a), area(b))
 
