@@ -10,7 +10,7 @@ from transformers.utils import logging
 def quiet_transformers() -> Iterator[None]:
     """Silence progress bars and the report of a missing pooler, whose absence is meant; errors still raise."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield

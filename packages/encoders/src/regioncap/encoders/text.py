@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
@@ -119,7 +120,7 @@ def _load(weights: str) -> tuple[Any, Any]:
         with quiet_transformers():
             model, found = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"text encoder {weights!r} cannot be loaded ({reason}): {_WAY_OUT}") from error
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
