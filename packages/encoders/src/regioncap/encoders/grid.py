@@ -25,9 +25,9 @@ class GridEncoderConfig:
 
     def __post_init__(self) -> None:
         if self.image_size < STRIDE or self.image_size % STRIDE:
-            raise ValueError(f"grid.image_size must be a positive multiple of {STRIDE}, got {self.image_size}")
+            raise ValueError(f"encoder.image_size must be a positive multiple of {STRIDE}, got {self.image_size}")
         if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"grid.precision must be float32 or bfloat16, got {self.precision!r}")
+            raise ValueError(f"encoder.precision must be float32 or bfloat16, got {self.precision!r}")
 
     def build(self) -> "GridEncoder":
         """Return the encoder with its weights loaded. Raises ValueError if they are missing or of another model."""
