@@ -1,0 +1,62 @@
+# Every target first makes .venv what requirements.lock and the pyproject files say, when it is missing or stale.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+PROJECTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
+
+OUT ?= runs/scenes
+SEEDS ?= 1
+
+export HF_HUB_OFFLINE ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup ablation test test-all lint format bench dashboard encoders lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## Make .venv (every other target does this by itself)
+
+# Made beside and stamped last, so that an interrupted installation is never taken for a complete one.
+$(STAMP): requirements.lock $(PROJECTS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@rm -f $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock \
+		-e packages/encoders -e packages/graph -e packages/guidance -e packages/decoder -e '.[dev]'
+	@touch $@
+
+ablation: $(STAMP) ## The ablation study on procedural scenes (SEEDS=5 for mean and spread)
+	$(BIN)/regioncap ablate scenes --seeds $(SEEDS) --out $(OUT) --resume
+
+test: $(STAMP) ## The tests, slow ones left out
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP) ## All tests
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: $(STAMP) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## Rewrite the sources as ruff likes them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Latency and memory of the stages
+	$(BIN)/python -m pytest benchmarks --benchmark-only -p no:cacheprovider
+
+dashboard: $(STAMP) ## MLflow in the browser, over the studies under runs/
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
+
+encoders: $(STAMP) ## Retrain the small scenes encoders that ship with the project
+	$(BIN)/regioncap train-scenes-encoders
+
+lock: $(STAMP) ## Write requirements.lock from what .venv holds
+	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -vE '^(regioncap|pip|setuptools)' > requirements.lock
+
+clean: ## Remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,105 @@
+"""The four packages assembled: image features -> condition -> caption. Data moves left to right only."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from regioncap.decoder import Captions, FusedPrefix, Gpt2Decoder, Prefix, SearchConfig, TokenPrefix, search
+from regioncap.encoders import ClipHead, ImageFeatures
+from regioncap.experiments.adapter import AdaptedRegions, Adapter, NoRegions
+from regioncap.graph import EnhancedRegions, Fusion, GlobalOnly, NoGraph, RegionGraph
+from regioncap.guidance import Guidance, NoGuidance, SemanticGuidance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """What the decoder is told of each image, with every step that led there for losses and pictures."""
+
+    g: Float[Tensor, "B D"]
+    """Global image embedding, unit length (eq. 1)."""
+    adapted: AdaptedRegions
+    regions: EnhancedRegions
+    fused: Float[Tensor, "B D"]
+    guidance: Guidance
+    prefix: Prefix
+
+
+class Captioner(nn.Module):
+    """adapter -> graph -> fusion -> guidance -> prefix -> GPT-2, over stored image features.
+
+    The CLIP-style head is part of it because phase 2 trains its last layers; the encoders below are not.
+    B images, C captions each, T tokens, D joint width. No caption reaches `condition`: it takes images alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        clip_head: ClipHead,
+        text_projection: nn.Linear,
+        adapter: Adapter | NoRegions,
+        graph: RegionGraph | NoGraph,
+        fusion: Fusion | GlobalOnly,
+        guidance: SemanticGuidance | NoGuidance,
+        prefix: FusedPrefix | TokenPrefix,
+        decoder: Gpt2Decoder,
+    ) -> None:
+        super().__init__()
+        self.dim = clip_head.dim
+        self.clip_head = clip_head
+        self.text_projection = text_projection  # BERT -> D of eq. 6, for the alignment loss alone
+        self.adapter = adapter
+        self.graph = graph
+        self.fusion = fusion
+        self.guidance = guidance
+        self.prefix = prefix
+        self.decoder = decoder
+
+    def train(self, mode: bool = True) -> "Captioner":
+        """Training mode, but for the CLIP-style head: dropout on g would undo its cross-fit offset."""
+        super().train(mode)
+        self.clip_head.eval()
+        return self
+
+    def embed_image(self, pooled: Float[Tensor, "B G"], offset: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """g (eq. 1). `offset` is the cross-fit correction of training images and zero for any other."""
+        return F.normalize(self.clip_head.embed_image(pooled).float() + offset, dim=-1)
+
+    def condition(self, images: ImageFeatures, offset: Float[Tensor, "B D"]) -> Condition:
+        """Images -> prefix. `offset`: see `embed_image`."""
+        g = self.embed_image(images.pooled, offset)
+        adapted = self.adapter(images.regions)
+        regions = self.graph(adapted.features, adapted.raw, adapted.boxes, adapted.valid)
+        # A unit vector of width D has entries of size 1/sqrt(D): scaled to meet the regions at their size.
+        fused = self.fusion(g * math.sqrt(self.dim), regions.features, regions.valid).float()
+        guidance = self.guidance(fused, g, regions.features, regions.valid)
+        prefix = self.prefix(
+            fused=fused,
+            scene=guidance.scene,
+            detail=guidance.detail,
+            regions=regions.features,
+            region_valid=regions.valid,
+            region_detail=guidance.region_detail,
+            scene_tokens=guidance.scene_tokens,
+        )
+        return Condition(g=g, adapted=adapted, regions=regions, fused=fused, guidance=guidance, prefix=prefix)
+
+    def embed_text(self, text: Float[Tensor, "B C T"]) -> Float[Tensor, "B C D"]:
+        """Captions in the joint space (eq. 6), for the alignment loss."""
+        projected: Tensor = self.text_projection(text)
+        return projected
+
+    def generation_loss(
+        self, prefix: Prefix, tokens: Int[Tensor, "B C T"], mask: Bool[Tensor, "B C T"]
+    ) -> Float[Tensor, ""]:
+        """Token cross-entropy (eq. 16), mean over real tokens."""
+        return self.decoder.loss(prefix.embeddings, prefix.valid, tokens, mask)
+
+    @torch.inference_mode()
+    def caption(self, condition: Condition, config: SearchConfig, suppress: Sequence[int] = ()) -> Captions:
+        """Hybrid greedy/beam search from the prefix; ids in `suppress` are never said."""
+        return search(self.decoder, condition.prefix.embeddings, condition.prefix.valid, config, suppress)

@@ -1,0 +1,105 @@
+"""A trained captioner on disk: one folder that, with the package, is all one needs to caption.
+
+    config.json  model.safetensors  tokenizer/  banks/scene/  banks/detail/  clip_head.json
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+
+from regioncap.decoder import CaptionTokenizer
+from regioncap.experiments.assemble import build_captioner
+from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.config_io import ConfigError, from_dict, to_dict
+from regioncap.experiments.prepare import load_head, save_head
+from regioncap.guidance import KeywordBank
+
+_CONFIG = "config.json"
+_MODEL = "model.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint folder cannot be used; the message names the file and the way out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A captioner with what is needed to read its output."""
+
+    experiment: Experiment
+    captioner: Captioner
+    tokenizer: CaptionTokenizer
+    scene_bank: KeywordBank
+    detail_bank: KeywordBank
+    region_dim: int
+    text_dim: int
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write `folder`, replacing what stood there only once the new one is complete."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    config = {
+        "experiment": to_dict(checkpoint.experiment),
+        "region_dim": checkpoint.region_dim,
+        "text_dim": checkpoint.text_dim,
+    }
+    (partial / _CONFIG).write_text(json.dumps(config, indent=1))
+    checkpoint.tokenizer.save(partial / "tokenizer")
+    checkpoint.scene_bank.save(partial / "banks" / "scene")
+    checkpoint.detail_bank.save(partial / "banks" / "detail")
+    save_head(checkpoint.captioner.clip_head, partial)
+    save_model(checkpoint.captioner, str(partial / _MODEL))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a folder written by `save_checkpoint`; the captioner is in evaluation mode.
+
+    Raises CheckpointError if a file is missing or broken, or was written for another config.
+    """
+    for name in (_CONFIG, _MODEL, "tokenizer", "banks"):
+        if not (folder / name).exists():
+            raise CheckpointError(
+                f"{folder} is no checkpoint: it has no {name}. Give a folder that `regioncap train` or `ablate` wrote, "
+                "such as OUT/+graph+guidance/seed0/checkpoint"
+            )
+    try:
+        stored = json.loads((folder / _CONFIG).read_text())
+        experiment = from_dict(Experiment, stored["experiment"], "experiment")
+    except (json.JSONDecodeError, KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{folder / _CONFIG} cannot be read: {error}") from error
+    tokenizer = CaptionTokenizer.load(folder / "tokenizer")
+    scene_bank, detail_bank = KeywordBank.load(folder / "banks" / "scene"), KeywordBank.load(folder / "banks" / "detail")
+    captioner = build_captioner(
+        experiment,
+        region_dim=stored["region_dim"],
+        text_dim=stored["text_dim"],
+        clip_head=load_head(folder),
+        tokenizer=tokenizer,
+        scene_bank=scene_bank,
+        detail_bank=detail_bank,
+    )
+    try:
+        load_model(captioner, folder / _MODEL)
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{folder / _MODEL} does not fit {_CONFIG} beside it ({reason}): copy the whole folder again, or train again"
+        ) from error
+    return Checkpoint(
+        experiment=experiment,
+        captioner=captioner.eval(),
+        tokenizer=tokenizer,
+        scene_bank=scene_bank,
+        detail_bank=detail_bank,
+        region_dim=stored["region_dim"],
+        text_dim=stored["text_dim"],
+    )

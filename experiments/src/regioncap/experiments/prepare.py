@@ -1,0 +1,195 @@
+"""All that the arms and seeds of a study share, made once: features, CLIP-style head, tokenizer, banks, text vectors.
+
+It comes from the training split alone; dev is only encoded. Every worker of a study opens the same folder.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from regioncap.decoder import CaptionTokenizer
+from regioncap.encoders import ClipHead, ClipHeadConfig
+from regioncap.experiments.banks import build_banks
+from regioncap.experiments.captions import CaptionTensors, same_count
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.config_io import from_dict, to_dict
+from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
+from regioncap.experiments.encoders import Encoders
+from regioncap.experiments.features import FeatureStore, extract, open_store
+from regioncap.guidance import KeywordBank
+
+_INDEX = "index.json"
+_TENSORS = "tensors.safetensors"
+_HEAD = "clip_head.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A study's shared inputs, opened from disk. n training images."""
+
+    folder: Path
+    train: FeatureStore
+    dev: FeatureStore
+    train_images: tuple[CaptionedImage, ...]
+    dev_images: tuple[CaptionedImage, ...]
+    offsets: Tensor
+    """n D: cross-fit offsets of the training images (`encoders.cross_fit`)."""
+    captions: CaptionTensors
+    """Of the training images."""
+    clip_head: ClipHead
+    tokenizer: CaptionTokenizer
+    scene_bank: KeywordBank
+    detail_bank: KeywordBank
+
+    @property
+    def text_dim(self) -> int:
+        """Width of the text encoder's vectors."""
+        return int(self.captions.text.shape[-1])
+
+
+def dev_split(data: CaptionData) -> str:
+    """The split that choices are made on: `dev`, or `val` as COCO names it. Raises DataError if there is neither."""
+    for name in ("dev", "val"):
+        if name in data.splits:
+            return name
+    raise DataError(f"{data.root} has no 'dev' or 'val' split to choose on; it has {', '.join(data.splits)}")
+
+
+def prepare(experiment: Experiment, data: CaptionData, encoders: Encoders, cache: Path) -> Prepared:
+    """Make what is missing under `cache` and open it.
+
+    Raises DataError naming an image without caption; ValueError naming an image that does not decode.
+    """
+    train_images, dev_images = data.split("train"), data.split(dev_split(data))
+    for image in (*train_images, *dev_images):
+        if not image.captions:
+            raise DataError(f"{image.path} has no caption: add one to the caption file or take it out of its split")
+    train = extract(train_images, encoders.image, cache, encoders.key)
+    dev = extract(dev_images, encoders.image, cache, encoders.key)
+    folder = cache / "prepared" / _key(experiment, train, dev, train_images, dev_images)
+    if not (folder / _INDEX).exists():
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write(experiment, train, train_images, encoders, partial)
+        index = {
+            "train": _index_of(train, train_images),
+            "dev": _index_of(dev, dev_images),
+            "pooled_dim": train.pooled_dim,
+        }
+        (partial / _INDEX).write_text(json.dumps(index))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    return open_prepared(folder)
+
+
+def open_prepared(folder: Path) -> Prepared:
+    """Open what `prepare` wrote."""
+    index = json.loads((folder / _INDEX).read_text())
+    tensors = load_file(folder / _TENSORS)
+    return Prepared(
+        folder=folder,
+        train=open_store(Path(index["train"]["store"])),
+        dev=open_store(Path(index["dev"]["store"])),
+        train_images=_images_of(index["train"]),
+        dev_images=_images_of(index["dev"]),
+        offsets=tensors["offsets"],
+        captions=CaptionTensors(tokens=tensors["tokens"], mask=tensors["mask"], text=tensors["text"]),
+        clip_head=load_head(folder),
+        tokenizer=CaptionTokenizer.load(folder / "tokenizer"),
+        scene_bank=KeywordBank.load(folder / "banks" / "scene"),
+        detail_bank=KeywordBank.load(folder / "banks" / "detail"),
+    )
+
+
+def save_head(head: ClipHead, folder: Path) -> None:
+    """Write a CLIP-style head and its shape."""
+    save_file(head.state_dict(), folder / _HEAD)
+    shape = {
+        "pooled_dim": head.image_layers[0].in_features,
+        "text_dim": head.text_projection.in_features,
+        "dim": head.dim,
+        "config": to_dict(head.config),
+    }
+    (folder / "clip_head.json").write_text(json.dumps(shape, indent=1))
+
+
+def load_head(folder: Path) -> ClipHead:
+    """The inverse of `save_head`."""
+    shape = json.loads((folder / "clip_head.json").read_text())
+    config = from_dict(ClipHeadConfig, shape["config"], "clip_head")
+    head = config.build(shape["pooled_dim"], shape["text_dim"], shape["dim"])
+    head.load_state_dict(load_file(folder / _HEAD))
+    return head
+
+
+def _key(
+    experiment: Experiment,
+    train: FeatureStore,
+    dev: FeatureStore,
+    train_images: Sequence[CaptionedImage],
+    dev_images: Sequence[CaptionedImage],
+) -> str:
+    """A digest of all that decides what `_write` writes."""
+    parts: list[Any] = [
+        experiment.dim,
+        to_dict(experiment.encoders),
+        to_dict(experiment.vocabulary),
+        to_dict(experiment.banks),
+        str(train.folder.resolve()),
+        str(dev.folder.resolve()),
+        [[image.name, *image.captions] for image in (*train_images, *dev_images)],
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+
+def _write(
+    experiment: Experiment,
+    train: FeatureStore,
+    images: Sequence[CaptionedImage],
+    encoders: Encoders,
+    folder: Path,
+) -> None:
+    captions = same_count([image.captions for image in images])
+    flat = [caption for own in captions for caption in own]
+    tokenizer = CaptionTokenizer.train(flat, min_count=experiment.vocabulary.min_count)
+    tokenizer.save(folder / "tokenizer")
+    encoded = tokenizer.encode(flat, max_tokens=experiment.vocabulary.max_tokens)
+    per_image = (len(images), len(captions[0]))
+    text = encoders.text.embed(flat).unflatten(0, per_image)  # n C T2
+    pooled = torch.from_numpy(np.asarray(train.pooled, dtype=np.float32))
+    head, offsets = encoders.fit_head(pooled, text, experiment.dim)
+    save_head(head, folder)
+    scene, detail = build_banks(experiment.banks, flat, encoders.text, head)
+    scene.save(folder / "banks" / "scene")
+    detail.save(folder / "banks" / "detail")
+    save_file(
+        {
+            "offsets": offsets.contiguous(),
+            "tokens": encoded.tokens.unflatten(0, per_image).contiguous(),
+            "mask": encoded.mask.unflatten(0, per_image).contiguous(),
+            "text": text.half().contiguous(),
+        },
+        folder / _TENSORS,
+    )
+
+
+def _index_of(store: FeatureStore, images: Sequence[CaptionedImage]) -> dict[str, Any]:
+    rows = [{"name": image.name, "path": str(image.path), "captions": image.captions} for image in images]
+    return {"store": str(store.folder.resolve()), "images": rows}
+
+
+def _images_of(index: dict[str, Any]) -> tuple[CaptionedImage, ...]:
+    return tuple(
+        CaptionedImage(name=row["name"], path=Path(row["path"]), captions=tuple(row["captions"]))
+        for row in index["images"]
+    )

@@ -1,0 +1,324 @@
+"""The ablation study: every arm with every seed, scored on dev, as a table, a figure and a tree of MLflow runs.
+
+Arms train in processes of their own, one thread each, as many at a time as there are cores. This process alone
+scores captions and writes to MLflow. What is finished stays: `resume` skips it.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regioncap.experiments.arms import ARMS, RETRIEVAL
+from regioncap.experiments.cache import cache_folder
+from regioncap.experiments.checkpoint import load_checkpoint
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.data.dataset import CaptionData
+from regioncap.experiments.data.sources import read_data
+from regioncap.experiments.generate import generate
+from regioncap.experiments.metrics import CaptionScorer, MetricsConfig, Scores
+from regioncap.experiments.pictures import draw
+from regioncap.experiments.prepare import Prepared, dev_split, prepare
+from regioncap.experiments.progress import StudyProgress
+from regioncap.experiments.report import MetricSummary, StudyRow, print_table, write_study
+from regioncap.experiments.retrieval import nearest_captions
+from regioncap.experiments.statistics import paired_bootstrap
+from regioncap.experiments.tracking import StudyTracker
+from regioncap.experiments.worker import ArmJob, finished
+from regioncap.experiments.workers import ArmWorkers
+
+SCORES = "scores.json"
+_LOGGED = "logged"
+_PICTURES = 6
+
+
+class StudyError(RuntimeError):
+    """Some arms did not finish; the message names them. What did finish is on disk and in MLflow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOptions:
+    """How to run a study; what it varies is the experiment's and the arms' matter."""
+
+    seeds: int = 1
+    """Seeds per arm, counting up from the experiment's own."""
+    out: Path
+    """Folder of the study."""
+    arms: tuple[str, ...] = tuple(ARMS)
+    """Which arms; their order is the table's."""
+    jobs: int = 0
+    """Arms that train at the same time, one core each; 0: as many as there are cores."""
+    resume: bool = False
+    """Take up the study in `out`: finished arms are kept."""
+    cache: Path = field(default_factory=cache_folder)
+    """Where scenes, features and language weights are kept between studies."""
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+        unknown = [arm for arm in self.arms if arm not in ARMS]
+        if unknown:
+            raise ValueError(f"--arms: no arm {unknown[0]!r}; there are {', '.join(map(repr, ARMS))}")
+
+
+def run_study(base: Experiment, options: StudyOptions) -> list[StudyRow]:
+    """Run, score and report; returns the table's rows.
+
+    Raises DataError for data that cannot be used, StudyError after all arms were tried if one of them failed.
+    """
+    places = [
+        (arm, base.seed + seed, options.out / arm / f"seed{base.seed + seed}")
+        for seed in range(options.seeds)
+        for arm in options.arms
+    ]
+    return _run(base, options, places)
+
+
+def train_one(base: Experiment, arm: str, options: StudyOptions) -> list[StudyRow]:
+    """One arm with the experiment's own seed, straight into `options.out`; scored and logged as in a study."""
+    return _run(base, options, [(arm, base.seed, options.out)])
+
+
+def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, int, Path]]) -> list[StudyRow]:
+    out = options.out
+    if not options.resume and out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty: add --resume to go on with it, or choose another --out")
+    # The metrics' Java processes take seconds to start: they do so while the data are read.
+    with options.metrics.build() as scorer:
+        scorer.warm_up()
+        data = read_data(base.data, options.cache)
+        for reason, count in data.skipped.items():
+            print(f"{data.root}: left out {count} x {reason}")
+        encoders = base.encoders.build()
+        prepared = prepare(base, data, encoders, options.cache)
+        flat = [caption for image in prepared.train_images for caption in image.captions]
+        language = base.language.weights(base.decoder, prepared.tokenizer, flat, options.cache)
+        jobs = [
+            ArmJob(
+                arm=arm,
+                experiment=replace(ARMS[arm].make(base), seed=seed),
+                prepared=prepared.folder,
+                language=language,
+                out=place,
+            )
+            for arm, seed, place in places
+        ]
+        return _Study(base, options, data, prepared, scorer).run(jobs)
+
+
+class _Study:
+    """State of one run of `run_study`."""
+
+    def __init__(
+        self, base: Experiment, options: StudyOptions, data: CaptionData, prepared: Prepared, scorer: CaptionScorer
+    ) -> None:
+        self.base, self.options, self.data = base, options, data
+        self.prepared, self.scorer = prepared, scorer
+        self.references = {image.name: image.captions for image in prepared.dev_images}
+        self.title = f"Ablation study on {base.preset}: {len(self.references)} {dev_split(data)} images"
+        self.tracker = StudyTracker(options.out, f"regioncap-{base.preset}")
+        self.scores: dict[str, dict[int, Scores]] = {}
+        self.results: dict[str, dict[int, dict[str, Any]]] = {}
+
+    def run(self, jobs: Sequence[ArmJob]) -> list[StudyRow]:
+        self.parent = self.tracker.run("study", self.base, kind="study")
+        contexts = {"train": "training", dev_split(self.data): "validation"}
+        self.tracker.data(self.parent, self.data, contexts, self.prepared.folder.name)
+        status = "FAILED"
+        try:
+            self._score_floor()
+            failed = self._run_jobs(jobs)
+            rows = self._rows()
+            self._report(rows)
+            status = "FAILED" if failed else "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            self.tracker.end(self.parent, status)
+        if failed:
+            raise StudyError(
+                "; ".join(f"{name}: {error}" for name, error in failed.items())
+                + f". The other arms are finished and kept: mend the cause and call again with --resume --out "
+                f"{self.options.out}"
+            )
+        return rows
+
+    def _run_jobs(self, jobs: Sequence[ArmJob]) -> dict[str, str]:
+        """Train and score what is not finished; returns the jobs that failed and why."""
+        todo, failed = [], {}
+        for job in jobs:
+            result = finished(job)
+            if result is None:
+                todo.append(job)
+            else:
+                self._take(job, result)
+        if len(todo) < len(jobs):
+            kept = f"{len(jobs) - len(todo)} of {len(jobs)} arms were finished before and are kept; {len(todo)} to go"
+            print(f"{kept}. To run them anew, remove {self.options.out}", flush=True)
+        if not todo:
+            return {}
+        steps = self.base.train.steps
+        with (
+            StudyProgress(len(todo)) as progress,
+            ArmWorkers(todo, self.options.jobs or os.cpu_count() or 1) as workers,
+        ):
+            for job, message in workers:
+                if message is None:
+                    for left in (job.out / _LOGGED, job.out / "error.txt"):
+                        left.unlink(missing_ok=True)
+                    job.out.mkdir(parents=True, exist_ok=True)
+                    self._child(job)
+                    progress.start(job.name, steps)
+                elif message.error is not None:
+                    failed[job.name] = message.error
+                    self.tracker.end(self._child(job), "FAILED")
+                    progress.fail(job.name, message.error)
+                elif message.done:
+                    result = finished(job)
+                    assert result is not None
+                    cider = self._take(job, result)
+                    progress.finish(job.name, f"CIDEr {100 * cider:.1f}")
+                else:
+                    self.tracker.curve(self._child(job), message.step, message.values)
+                    progress.update(job.name, message.step, **_shown(message.values))
+        return failed
+
+    def _child(self, job: ArmJob) -> str:
+        """The job's MLflow run."""
+        return self.tracker.run(job.name, job.experiment, self.parent, arm=job.arm, says=ARMS[job.arm].says)
+
+    def _take(self, job: ArmJob, result: dict[str, Any]) -> float:
+        """Score a finished job, log it and keep it for the table; returns its CIDEr."""
+        seed = job.experiment.seed
+        scores = self._scored(job.out, result["captions"])
+        self.results.setdefault(job.arm, {})[seed] = result
+        self.scores.setdefault(job.arm, {})[seed] = scores
+        if not (job.out / _LOGGED).exists():
+            run_id = self._child(job)
+            costs = {"parameters": float(result["parameters"]), "train_cpu_s": result["train_cpu_s"]}
+            self.tracker.scores(run_id, scores.corpus, costs)
+            self.tracker.captions(run_id, self._caption_table(scores, result["captions"]))
+            self.tracker.pictures(run_id, self._draw(job))
+            self.tracker.end(run_id)
+            (job.out / _LOGGED).touch()
+        return scores.corpus["CIDEr"]
+
+    def _score_floor(self) -> None:
+        """The row that trains nothing: retrieval by g."""
+        prepared = self.prepared
+        with torch.inference_mode():
+            head = prepared.clip_head.eval()
+            g = head.embed_image(torch.from_numpy(prepared.dev.pooled.astype("float32")))
+            seen = head.embed_image(torch.from_numpy(prepared.train.pooled.astype("float32")))
+            g_train = torch.nn.functional.normalize(seen + prepared.offsets, dim=-1)
+        captions = nearest_captions(g, g_train, [image.captions for image in prepared.train_images])
+        names = [image.name for image in prepared.dev_images]
+        scores = self._scored(self.options.out / RETRIEVAL, dict(zip(names, captions, strict=True)))
+        self.scores[RETRIEVAL] = {self.base.seed: scores}
+        self.results[RETRIEVAL] = {self.base.seed: {"parameters": 0, "train_cpu_s": 0.0, "history": []}}
+
+    def _scored(self, folder: Path, captions: Mapping[str, str]) -> Scores:
+        """Score captions of the dev images and keep the scores beside them."""
+        file = folder / SCORES
+        scores = self.scorer.score(self.references, captions)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_scores(file, scores, captions)
+        return scores
+
+    def _caption_table(self, scores: Scores, captions: Mapping[str, str]) -> dict[str, list[Any]]:
+        names = list(captions)
+        return {
+            "image": names,
+            "caption": [captions[name] for name in names],
+            "references": [" | ".join(self.references[name]) for name in names],
+            "CIDEr": [round(100 * scores.per_image[name]["CIDEr"], 1) for name in names],
+        }
+
+    def _draw(self, job: ArmJob) -> Path:
+        """The first dev images as this arm saw them."""
+        checkpoint = load_checkpoint(job.out / "checkpoint")
+        count = min(_PICTURES, len(self.prepared.dev))
+        images = self.prepared.dev.images(torch.arange(count))
+        generated = generate(checkpoint.captioner, images, checkpoint.tokenizer, job.experiment.search)
+        folder = job.out / "pictures"
+        folder.mkdir(exist_ok=True)
+        paths = [image.path for image in self.prepared.dev_images[:count]]
+        draw(checkpoint.captioner, generated, paths, [folder / f"{path.stem}.png" for path in paths])
+        return folder
+
+    def _rows(self) -> list[StudyRow]:
+        order = [arm for arm in (RETRIEVAL, *ARMS) if arm in self.scores]
+        rows = []
+        for arm in order:
+            scores, results = list(self.scores[arm].values()), list(self.results[arm].values())
+            names = scores[0].corpus
+            against = ARMS[arm].against if arm in ARMS else None
+            rows.append(
+                StudyRow(
+                    arm=arm,
+                    seeds=len(scores),
+                    metrics={name: MetricSummary.of(each.corpus[name] for each in scores) for name in names},
+                    p=self._p(arm, against) if against in self.scores else None,
+                    against=against if against in self.scores else None,
+                    parameters=results[0]["parameters"],
+                    train_cpu_s=sum(result["train_cpu_s"] for result in results) / len(results),
+                    missing=scores[0].missing,
+                )
+            )
+        return rows
+
+    def _p(self, arm: str, against: str) -> float:
+        pair = [[each.of("CIDEr") for each in self.scores[name].values()] for name in (arm, against)]
+        return paired_bootstrap(*pair)
+
+    def _report(self, rows: Sequence[StudyRow]) -> None:
+        curves = {
+            arm: {
+                seed: [(point["step"], point["dev.cider"]) for point in result["history"] if "dev.cider" in point]
+                for seed, result in results.items()
+            }
+            for arm, results in self.results.items()
+            if arm != RETRIEVAL
+        }
+        notes = [f"{arm}: {ARMS[arm].says}" for arm in self.results if arm in ARMS]
+        notes.append(f"{RETRIEVAL}: the first caption of the nearest training image, by the CLIP-style head")
+        notes += list(next(iter(self.scores[RETRIEVAL].values())).warnings)
+        write_study(self.options.out, rows, curves, self.title, notes)
+        print_table(rows, self.title)
+        for name in ("table.json", "table.md", "table.png"):
+            self.tracker.file(self.parent, self.options.out / name)
+        means = {f"{row.arm}.CIDEr": row.metrics["CIDEr"].mean for row in rows}
+        self.tracker.scores(self.parent, {_mlflow_key(name): value for name, value in means.items()})
+        print(f"Table, figure, captions and checkpoints: {self.options.out}; dashboard: {self.tracker.dashboard}")
+
+
+def write_scores(file: Path, scores: Scores, captions: Mapping[str, str]) -> None:
+    """Corpus and per-image scores as JSON, in fractions, with the captions they are of."""
+    content = {
+        "corpus": dict(scores.corpus),
+        "missing": dict(scores.missing),
+        "warnings": list(scores.warnings),
+        "per_image": {
+            name: {"caption": captions[name], **per_image} for name, per_image in scores.per_image.items()
+        },
+    }
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1))
+    partial.rename(file)
+
+
+def _shown(values: Mapping[str, float]) -> dict[str, float]:
+    """What the progress line shows of a worker's values."""
+    names = {"loss.total": "loss", "dev.cider": "cider", "images_per_cpu_s": "images_per_s"}
+    return {names[name]: value for name, value in values.items() if name in names}
+
+
+def _mlflow_key(name: str) -> str:
+    """MLflow's keys know no plus sign."""
+    return name.replace("+", "_plus_").replace("._plus_", ".").lstrip("_")

@@ -1,0 +1,156 @@
+"""Training one captioner: both phases, one optimiser, a curve on dev. It knows neither Optuna nor MLflow."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+
+from regioncap.experiments.assemble import build_captioner
+from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.captions import batches
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.generate import generate_over
+from regioncap.experiments.metrics.quick import QuickCider
+from regioncap.experiments.objectives import Losses
+from regioncap.experiments.phases import PhaseConfig, parameter_groups, set_trainable
+from regioncap.experiments.prepare import Prepared
+from regioncap.experiments.schedule import learning_rate_factor
+from regioncap.guidance import gate_statistics
+
+Report = Callable[[int, Mapping[str, float]], None]
+"""Called with (optimiser step, values). What it raises ends the training, as a pruner does."""
+
+_REPORT_EVERY = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A captioner after its training."""
+
+    captioner: Captioner
+    parameters: int
+    """Parameters that trained in either phase."""
+    cpu_s: float
+    """CPU seconds of training, dev evaluations left out."""
+
+
+def train(
+    experiment: Experiment,
+    prepared: Prepared,
+    report: Report = lambda step, values: None,
+    language: Mapping[str, torch.Tensor] | None = None,
+) -> Trained:
+    """Train a captioner from fresh weights; `language` are GPT-2 weights learned from text before.
+
+    Deterministic in `experiment.seed` on one machine and thread count. Raises ValueError when the loss is not finite.
+    """
+    config = experiment.train
+    captioner = build_captioner(
+        experiment,
+        region_dim=prepared.train.region_dim,
+        text_dim=prepared.text_dim,
+        clip_head=prepared.clip_head,
+        tokenizer=prepared.tokenizer,
+        scene_bank=prepared.scene_bank,
+        detail_bank=prepared.detail_bank,
+    )
+    if language is not None:
+        captioner.decoder.load_state_dict(language)
+    captioner.guidance.calibrate(_training_g(captioner, prepared))
+    objective = experiment.objective.build()
+    optimizer = torch.optim.AdamW(parameter_groups(captioner, config), betas=(0.9, 0.98))
+    draw = torch.Generator().manual_seed(experiment.seed)
+    torch.manual_seed(experiment.seed)  # dropout
+    evaluate = _DevCurve(experiment, prepared)
+    steps_per_epoch = max(1, len(prepared.train) // config.images_per_step)
+    phases = phase_of_steps(experiment)
+    trained: set[int] = set()
+    cpu_s, mark, done = 0.0, time.process_time(), 0
+    for step, rows in enumerate(batches(len(prepared.train), config.images_per_step, config.steps, experiment.seed)):
+        if step == 0 or phases[step] is not phases[step - 1]:
+            set_trainable(captioner.train(), phases[step])
+            trained |= {id(parameter) for parameter in captioner.parameters() if parameter.requires_grad}
+        factor = learning_rate_factor(
+            step, config.steps, warmup=config.warmup, schedule=config.schedule, steps_per_epoch=steps_per_epoch
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        tokens, mask, text = prepared.captions.pick(rows, config.captions_per_image, draw)
+        autocast = torch.autocast("cpu", torch.bfloat16) if config.precision == "bf16" else nullcontext()
+        with autocast:
+            condition = captioner.condition(prepared.train.images(rows), prepared.offsets[rows])
+            losses = objective(captioner, condition, tokens, mask, text)
+        if not torch.isfinite(losses.total):
+            raise ValueError(f"the loss is {losses.total.item()} at step {step}; lower train.lr (now {config.lr})")
+        optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(captioner.parameters(), config.clip_norm)
+        optimizer.step()
+        done = step + 1
+        if done % _REPORT_EVERY == 0 or done == config.steps:
+            gates = gate_statistics(condition.guidance, condition.regions.valid)
+            spent = cpu_s + time.process_time() - mark
+            report(done, _values(losses, norm, factor * config.lr, done * len(rows) / spent) | gates)
+        if evaluate.due(done):
+            cpu_s += time.process_time() - mark
+            report(done, evaluate(captioner))
+            mark = time.process_time()
+    cpu_s += time.process_time() - mark
+    parameters = sum(parameter.numel() for parameter in captioner.parameters() if id(parameter) in trained)
+    return Trained(captioner=captioner.eval(), parameters=parameters, cpu_s=cpu_s)
+
+
+def phase_of_steps(experiment: Experiment) -> list[PhaseConfig]:
+    """The phase that each step belongs to. Raises ValueError unless the shares add up to 1."""
+    first, second = experiment.phase1, experiment.phase2
+    if abs(first.share + second.share - 1) > 1e-6:
+        raise ValueError(f"phase1.share and phase2.share must add up to 1, got {first.share} and {second.share}")
+    steps = experiment.train.steps
+    boundary = round(steps * first.share)
+    return [first] * boundary + [second] * (steps - boundary)
+
+
+class _DevCurve:
+    """CIDEr and share of distinct captions on the first dev images, by greedy search."""
+
+    def __init__(self, experiment: Experiment, prepared: Prepared) -> None:
+        config = experiment.train
+        self.rows = torch.arange(min(config.evaluation_images, len(prepared.dev)))
+        self.search = replace(experiment.search, beams=1)
+        self.prepared = prepared
+        self.steps = {round(config.steps * (i + 1) / config.evaluations) for i in range(config.evaluations)}
+        images = prepared.dev_images[: len(self.rows)]
+        self.names = [image.name for image in images]
+        self.cider = QuickCider({image.name: image.captions for image in images})
+
+    def due(self, step: int) -> bool:
+        return step in self.steps
+
+    def __call__(self, captioner: Captioner) -> dict[str, float]:
+        prepared = self.prepared
+        parts = generate_over(captioner, prepared.dev, prepared.tokenizer, self.search, rows=self.rows)
+        texts = [text for part in parts for text in part.texts]
+        score = self.cider.mean(dict(zip(self.names, texts, strict=True)))
+        return {"dev.cider": score, "dev.distinct": len(set(texts)) / len(texts)}
+
+
+def _training_g(captioner: Captioner, prepared: Prepared) -> torch.Tensor:
+    """g of every training image as training will see it, cross-fitted. n D."""
+    captioner.eval()
+    pooled = torch.from_numpy(prepared.train.pooled.astype("float32"))
+    with torch.inference_mode():
+        return captioner.embed_image(pooled, prepared.offsets)
+
+
+def _values(losses: Losses, norm: torch.Tensor, lr: float, images_per_s: float) -> dict[str, float]:
+    return {
+        "loss.generation": losses.generation.item(),
+        "loss.alignment": losses.alignment.item(),
+        "loss.gate": losses.gate.item(),
+        "loss.total": losses.total.item(),
+        "gradient_norm": norm.item(),
+        "lr": lr,
+        "images_per_cpu_s": images_per_s,
+    }

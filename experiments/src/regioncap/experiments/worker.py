@@ -1,0 +1,114 @@
+"""One arm with one seed in a process of its own: train, caption dev, write the folder that `--resume` looks for."""
+
+import json
+import time
+import traceback
+from dataclasses import dataclass, field
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regioncap.experiments.checkpoint import Checkpoint, save_checkpoint
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.config_io import to_dict
+from regioncap.experiments.generate import generate_over
+from regioncap.experiments.language import load_language
+from regioncap.experiments.prepare import open_prepared
+from regioncap.experiments.train import train
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmJob:
+    """What a worker is told."""
+
+    arm: str
+    experiment: Experiment
+    """The seed is the experiment's."""
+    prepared: Path
+    language: Path | None
+    out: Path
+    """`DIR/<arm>/seed<k>`."""
+
+    @property
+    def name(self) -> str:
+        """As shown to people."""
+        return f"{self.arm} seed {self.experiment.seed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """From a worker to the study: a point of the curve, the end, or what went wrong."""
+
+    job: str
+    step: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    done: bool = False
+    error: str | None = None
+
+
+def run_arm(job: ArmJob, messages: "Queue[Message]") -> None:
+    """The body of a worker process. An error is sent as its last line, with the traceback in `DIR/.../error.txt`."""
+    try:
+        torch.set_num_threads(1)
+        _run(job, messages)
+        messages.put(Message(job=job.name, done=True))
+    except Exception as error:
+        job.out.mkdir(parents=True, exist_ok=True)
+        (job.out / "error.txt").write_text(traceback.format_exc())
+        messages.put(Message(job=job.name, error=f"{type(error).__name__}: {error}"))
+
+
+def finished(job: ArmJob) -> dict[str, Any] | None:
+    """What a worker with this very experiment wrote, or None."""
+    try:
+        result: dict[str, Any] = json.loads((job.out / RESULT).read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    return result if result.get("experiment") == to_dict(job.experiment) else None
+
+
+def _run(job: ArmJob, messages: "Queue[Message]") -> None:
+    started = time.time()
+    prepared = open_prepared(job.prepared)
+    history: list[dict[str, float]] = []
+
+    def report(step: int, values: Any) -> None:
+        history.append({"step": step, **values})
+        messages.put(Message(job=job.name, step=step, values=dict(values)))
+
+    trained = train(job.experiment, prepared, report, load_language(job.language) if job.language else None)
+    captions = [
+        text
+        for part in generate_over(trained.captioner, prepared.dev, prepared.tokenizer, job.experiment.search)
+        for text in part.texts
+    ]
+    names = [image.name for image in prepared.dev_images]
+    save_checkpoint(
+        Checkpoint(
+            experiment=job.experiment,
+            captioner=trained.captioner,
+            tokenizer=prepared.tokenizer,
+            scene_bank=prepared.scene_bank,
+            detail_bank=prepared.detail_bank,
+            region_dim=prepared.train.region_dim,
+            text_dim=prepared.text_dim,
+        ),
+        job.out / "checkpoint",
+    )
+    result = {
+        "arm": job.arm,
+        "experiment": to_dict(job.experiment),
+        "parameters": trained.parameters,
+        "train_cpu_s": trained.cpu_s,
+        "started": started,
+        "ended": time.time(),
+        "history": history,
+        "captions": dict(zip(names, captions, strict=True)),
+    }
+    partial = job.out / (RESULT + ".partial")
+    partial.write_text(json.dumps(result))
+    partial.rename(job.out / RESULT)
