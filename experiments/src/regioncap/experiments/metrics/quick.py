@@ -68,7 +68,7 @@ class QuickCider:
         said = np.where(
             keys[place] == truth.key, weights[place], 0.0
         )  # the candidate's weight at the references' n-grams
-        product = _sum_by_order(truth, np.minimum(said, truth.weight) * truth.weight)
+        product = _sum_by_order(truth.slot, np.minimum(said, truth.weight) * truth.weight, len(truth.norm))
         scale = tested.norm[self._image_of] * truth.norm
         cosine = np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)  # (captions, orders)
         gap = tested.bigrams[self._image_of] - truth.bigrams
@@ -90,13 +90,12 @@ class QuickCider:
         order = np.array([len(gram) - 1 for count in counts for gram in count], dtype=np.int64)
         slot = caption * _ORDERS + order
         weight = times * self._idf[gram]
-        shape = (len(counts), _ORDERS)
         return _Vectors(
             key=image_of[caption] * (len(self._grams) + 1) + gram,
             slot=slot,
             weight=weight,
-            norm=np.sqrt(np.bincount(slot, weight**2, len(counts) * _ORDERS)).reshape(shape),
-            bigrams=np.bincount(slot, times, len(counts) * _ORDERS).reshape(shape)[:, 1],
+            norm=np.sqrt(_sum_by_order(slot, weight**2, len(counts))),
+            bigrams=_sum_by_order(slot, times, len(counts))[:, 1],
         )
 
 
@@ -122,5 +121,8 @@ def _count_grams(caption: str) -> Counter[tuple[str, ...]]:
     )
 
 
-def _sum_by_order(vectors: _Vectors, values: Float[np.ndarray, " entries"]) -> Float[np.ndarray, "captions orders"]:
-    return np.bincount(vectors.slot, values, vectors.norm.size).reshape(vectors.norm.shape)
+def _sum_by_order(
+    slot: Int[np.ndarray, " entries"], values: Float[np.ndarray, " entries"], captions: int
+) -> Float[np.ndarray, "captions orders"]:
+    sums = np.bincount(slot, values, captions * _ORDERS).reshape(captions, _ORDERS)
+    return sums.astype(np.float64, copy=False)  # integers where there are no entries

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -39,7 +38,7 @@ class MetricsConfig:
     """Where the metrics find what they need."""
 
     spice_folder: Path | None = None
-    """Folder with the two CoreNLP 3.6.0 jars that SPICE needs. None reads REGIONCAP_SPICE; without both SPICE is n/a."""
+    """Folder with the two CoreNLP 3.6.0 jars for SPICE. None reads REGIONCAP_SPICE; without both SPICE is n/a."""
     cache_folder: Path | None = None
     """Where SPICE keeps its parses between runs; None is `regioncap/spice` in the user's cache folder."""
     spice_threads: int = 2
@@ -148,7 +147,7 @@ class CaptionScorer:
         if self._spice is not None:
             self._spice.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "CaptionScorer":
         return self
 
     def __exit__(
