@@ -9,7 +9,7 @@ B, N, D, E, W, M = 3, 5, 12, 8, 20, 4
 @pytest.fixture(params=[D, E], ids=["bank as wide as D", "bank of another width"])
 def stage(make_bank, request) -> DetailGuidance:
     torch.manual_seed(1)
-    stage = DetailGuidance(make_bank(W, request.param).embeddings, D, M, momentum=0.1)
+    stage = DetailGuidance(make_bank(W, request.param), D, count=M, momentum=0.1, prior=0.5)
     stage.similarity.fit(torch.randn(100, request.param) + 0.3)
     stage.log_temperature.data.fill_(0.4)
     return stage.eval()
@@ -103,7 +103,7 @@ def test_the_statistics_follow_the_valid_regions_in_training_alone(stage, fused,
 
 def test_training_spreads_the_choice_over_words_that_a_common_direction_would_hide(make_bank):
     torch.manual_seed(0)
-    stage = DetailGuidance(make_bank(W, D).embeddings, D, 1, momentum=0.1)
+    stage = DetailGuidance(make_bank(W, D), D, count=1, momentum=0.1, prior=0.0)
     # All regions share one direction much stronger than what sets them apart, as features after a ReLU do.
     regions = 3 * torch.randn(D) + torch.randn(64, N, D)
     fused, valid = torch.randn(64, D), torch.ones(64, N, dtype=torch.bool)
@@ -127,6 +127,6 @@ def test_the_choice_and_weights_survive_bfloat16(stage, fused, regions, valid):
 
 
 def test_a_bank_smaller_than_m_is_taken_whole(make_bank, fused, regions, valid):
-    detail = DetailGuidance(make_bank(2, D).embeddings, D, M, momentum=0.1)(fused, regions, valid)
+    detail = DetailGuidance(make_bank(2, D), D, count=M, momentum=0.1, prior=0.5)(fused, regions, valid)
     assert detail.words.shape == (B, N, 2)
     assert detail.words[0].sort(dim=-1).values.tolist() == [[0, 1]] * N

@@ -75,7 +75,9 @@ def test_gradient_reaches_every_parameter_by_vectors_and_by_tokens(build, inputs
 
 @pytest.mark.parametrize("field", fields(SemanticGuidanceConfig), ids=lambda field: field.name)
 def test_every_config_field_changes_what_comes_out(build, inputs, field):
-    other = {"scene_words": 3, "detail_words": 2, "hubness_momentum": 1.0}[field.name]
+    other = {"scene_words": 3, "detail_words": 2, "scene_prior": 0.0, "detail_prior": 2.0, "hubness_momentum": 1.0}[
+        field.name
+    ]
     outcomes = []
     for config in (SemanticGuidanceConfig(), replace(SemanticGuidanceConfig(), **{field.name: other})):
         stage = build(config)
@@ -88,7 +90,14 @@ def test_every_config_field_changes_what_comes_out(build, inputs, field):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("scene_words", 0), ("detail_words", -1), ("hubness_momentum", 0.0), ("hubness_momentum", 1.5)],
+    [
+        ("scene_words", 0),
+        ("detail_words", -1),
+        ("scene_prior", -0.5),
+        ("detail_prior", float("inf")),
+        ("hubness_momentum", 0.0),
+        ("hubness_momentum", 1.5),
+    ],
 )
 def test_a_config_out_of_range_names_the_field(field, value):
     with pytest.raises(ValueError, match=rf"guidance\.{field} .*got {value}"):

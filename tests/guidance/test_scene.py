@@ -11,7 +11,7 @@ B, D, W, M = 4, 12, 10, 3
 @pytest.fixture
 def stage(make_bank) -> SceneGuidance:
     torch.manual_seed(1)
-    return SceneGuidance(make_bank(W, D).embeddings, M)
+    return SceneGuidance(make_bank(W, D), count=M, prior=0.5)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_scene_guidance_is_equation_11_image_by_image(stage, fused, g):
     scene = stage(fused, g)
     bank = stage.similarity.words
     for image in range(B):
-        ranked = stage.similarity.scores(g[image], torch.arange(W)).argsort(descending=True)
+        ranked = stage.similarity.scores(math.sqrt(D) * g[image], torch.arange(W)).argsort(descending=True)
         chosen = ranked[:M]
         assert scene.words[image].tolist() == chosen.tolist()
         f = fused[image]
@@ -76,6 +76,6 @@ def test_calibration_changes_the_choice(stage, fused, g):
 
 
 def test_a_bank_smaller_than_m_is_taken_whole(make_bank, fused, g):
-    scene = SceneGuidance(make_bank(2, D).embeddings, M)(fused, g)
+    scene = SceneGuidance(make_bank(2, D), count=M, prior=0.5)(fused, g)
     assert scene.words.sort(dim=1).values.tolist() == [[0, 1]] * B
     assert scene.tokens.shape == (B, 2, D)

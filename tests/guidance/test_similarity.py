@@ -3,7 +3,17 @@ import math
 import pytest
 import torch
 
-from regioncap.guidance import StandardisedSimilarity
+from regioncap.guidance import KeywordBank, StandardisedSimilarity
+
+
+def bank(embeddings: torch.Tensor, counts: tuple[int, ...] = ()) -> KeywordBank:
+    words = tuple(f"word{row}" for row in range(len(embeddings)))
+    return KeywordBank(words=words, counts=counts or (1,) * len(words), embeddings=embeddings)
+
+
+def plain(embeddings: torch.Tensor, momentum: float = 0.1) -> StandardisedSimilarity:
+    """Without a prior: nearness alone."""
+    return StandardisedSimilarity(bank(embeddings), momentum=momentum, prior=0.0)
 
 
 def queries(count: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -22,7 +32,7 @@ def z_scores(similarity: StandardisedSimilarity, fitted: torch.Tensor, asked: to
 
 def test_fitted_scores_are_each_words_z_scores_over_the_queries():
     torch.manual_seed(0)
-    similarity = StandardisedSimilarity(torch.randn(9, 6), momentum=0.1)
+    similarity = plain(torch.randn(9, 6))
     fitted, asked = queries(40, 6), queries(5, 6, seed=1)
     similarity.fit(fitted)
     everything = torch.arange(9).expand(5, 9)
@@ -33,21 +43,21 @@ def test_fitted_scores_are_each_words_z_scores_over_the_queries():
 
 def test_unfitted_scores_are_plain_similarity():
     torch.manual_seed(0)
-    similarity = StandardisedSimilarity(torch.randn(9, 6), momentum=0.1)
+    similarity = plain(torch.randn(9, 6))
     asked = queries(3, 6)
-    plain = asked @ similarity.words.T / math.sqrt(6)
-    torch.testing.assert_close(similarity.scores(asked, torch.arange(9).expand(3, 9)), plain)
-    assert torch.equal(similarity.nearest(asked, 9), plain.argsort(descending=True))
+    expected = asked @ similarity.words.T / math.sqrt(6)
+    torch.testing.assert_close(similarity.scores(asked, torch.arange(9).expand(3, 9)), expected)
+    assert torch.equal(similarity.nearest(asked, 9), expected.argsort(descending=True))
 
 
 def test_words_are_centred_and_scaled_and_a_single_word_survives():
     torch.manual_seed(0)
     raw = torch.randn(9, 6) + 5
-    words = StandardisedSimilarity(raw, momentum=0.1).words
+    words = plain(raw).words
     torch.testing.assert_close(words.norm(dim=1), torch.full((9,), math.sqrt(6)))
     centred = raw - raw.mean(0)
     torch.testing.assert_close(torch.cosine_similarity(words, centred), torch.ones(9))
-    alone = StandardisedSimilarity(raw[:1], momentum=0.1).words
+    alone = plain(raw[:1]).words
     torch.testing.assert_close(torch.cosine_similarity(alone, raw[:1]), torch.ones(1))
 
 
@@ -59,7 +69,7 @@ def test_fitting_takes_the_lead_from_a_hub():
     topics = torch.eye(width)[1:9]
     # Every image leans to the hub's direction more than to its own topic, as images of one domain do.
     asked = 1.0 * hub + 0.6 * topics[torch.arange(images) % 8] + 0.05 * torch.randn(images, width)
-    similarity = StandardisedSimilarity(torch.cat([hub[None], topics]), momentum=0.1)
+    similarity = plain(torch.cat([hub[None], topics]))
     assert (similarity.nearest(asked, 1) == 0).float().mean() > 0.9
     similarity.fit(asked)
     nearest = similarity.nearest(asked, 1)[:, 0]
@@ -68,7 +78,7 @@ def test_fitting_takes_the_lead_from_a_hub():
 
 
 def test_updates_average_at_first_and_then_follow_by_momentum():
-    similarity = StandardisedSimilarity(torch.eye(4), momentum=0.4)
+    similarity = plain(torch.eye(4), 0.4)
     batches = [queries(20, 4, seed) for seed in range(4)]
     means = [batch.mean(0) for batch in batches]
     similarity.update(batches[0])
@@ -82,7 +92,7 @@ def test_updates_average_at_first_and_then_follow_by_momentum():
 
 
 def test_fitting_forgets_what_was_known():
-    similarity, fresh = (StandardisedSimilarity(torch.eye(4), momentum=0.1) for _ in range(2))
+    similarity, fresh = (plain(torch.eye(4)) for _ in range(2))
     similarity.update(queries(20, 4, seed=1))
     similarity.fit(queries(20, 4))
     fresh.fit(queries(20, 4))
@@ -91,7 +101,7 @@ def test_fitting_forgets_what_was_known():
 
 
 def test_too_few_queries_change_nothing_and_cannot_be_fitted():
-    similarity = StandardisedSimilarity(torch.eye(4), momentum=0.1)
+    similarity = plain(torch.eye(4))
     before = {name: value.clone() for name, value in similarity.state_dict().items()}
     similarity.update(torch.ones(1, 4))
     similarity.update(torch.ones(0, 4))
@@ -101,7 +111,7 @@ def test_too_few_queries_change_nothing_and_cannot_be_fitted():
 
 
 def test_queries_that_are_all_alike_leave_finite_scores():
-    similarity = StandardisedSimilarity(torch.eye(4), momentum=0.1)
+    similarity = plain(torch.eye(4))
     similarity.fit(torch.ones(10, 4))
     scores = similarity.scores(torch.ones(1, 4), torch.arange(4)[None])
     assert torch.isfinite(scores).all()
@@ -110,9 +120,20 @@ def test_queries_that_are_all_alike_leave_finite_scores():
 def test_a_word_along_which_queries_hardly_vary_keeps_small_scores():
     torch.manual_seed(0)
     fitted = torch.randn(500, 4) * torch.tensor([1.0, 1.0, 1.0, 1e-4])
-    similarity = StandardisedSimilarity(torch.eye(4), momentum=0.1)
+    similarity = plain(torch.eye(4))
     similarity.words.copy_(2 * torch.eye(4))
     similarity.fit(fitted)
     scores = similarity.scores(fitted, torch.arange(4).expand(500, 4))
     assert scores[:, 3].abs().max() < 0.01
     torch.testing.assert_close(scores[:, :3].std(0, unbiased=False), torch.ones(3))
+
+
+def test_frequent_words_lead_among_equals_as_much_as_the_prior_weighs():
+    embeddings, asked = torch.eye(4)[:3], torch.zeros(1, 4)
+    counts = (2, 200, 20)
+    weighed = StandardisedSimilarity(bank(embeddings, counts), momentum=0.1, prior=0.5)
+    assert weighed.nearest(asked, 3).tolist() == [[1, 2, 0]]
+    scores = weighed.scores(asked, torch.arange(3)[None])[0]
+    torch.testing.assert_close(scores, 0.5 * torch.log(torch.tensor(counts) / 74))
+    near = 4 * weighed.words[:1]
+    assert weighed.nearest(near, 1).item() == 0

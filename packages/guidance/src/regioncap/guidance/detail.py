@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from regioncap.guidance.bank import KeywordBank
 from regioncap.guidance.similarity import StandardisedSimilarity
 
 
@@ -18,7 +19,7 @@ class Detail:
     summary: Float[Tensor, "B D"]
     """Mean of W_local over the valid regions; zero for an image without one."""
     words: Int[Tensor, "B N m"]
-    """Rows of the detail bank, nearest first."""
+    """Rows of the detail bank, best first."""
     weights: Float[Tensor, "B N m"]
     """Soft retrieval; sums to 1 over m."""
     gate: Float[Tensor, "B N D"]
@@ -31,19 +32,22 @@ class DetailGuidance(nn.Module):
         q_i = W_q LayerNorm(V_i),    f_text_i = W_t sum_{w in top-m of s(q_i)} softmax( t s_w(q_i) ) e_w
         W_local_i = sigmoid( W_g [f ; f_text_i] ) * f_text_i
 
-    s is standardised per word (`StandardisedSimilarity`): its statistics follow the queries in training, like a
-    BatchNorm's but never those of the batch alone, and stand still in evaluation. t is a learned temperature.
-    Departs from the paper, which does not say how V_i finds its words: here by a learned query, for V_i is no text
-    vector. W_t is the identity where the bank is as wide as D. m larger than the bank means all of it.
+    s is standardised per word and joined by how frequent the word is (`StandardisedSimilarity`): its statistics follow
+    the queries in training, like a BatchNorm's but never those of the batch alone, and stand still in evaluation. t is
+    a learned temperature. Departs from the paper, which does not say how V_i finds its words: here by a learned query,
+    for V_i need be no text vector. Where the bank is as wide as D, W_q starts as the identity (a V_i that does lie in
+    text space finds its words at once) and W_t is it. m larger than the bank means all of it.
     """
 
-    def __init__(self, embeddings: Float[Tensor, "W E"], dim: int, count: int, momentum: float) -> None:
+    def __init__(self, bank: KeywordBank, dim: int, *, count: int, momentum: float, prior: float) -> None:
         super().__init__()
-        width = embeddings.shape[1]
+        width = bank.width
         self.count = count
-        self.similarity = StandardisedSimilarity(embeddings, momentum)
+        self.similarity = StandardisedSimilarity(bank, momentum=momentum, prior=prior)
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)  # W_q follows
         self.query = nn.Linear(dim, width, bias=False)  # the statistics take off any mean
+        if width == dim:
+            nn.init.eye_(self.query.weight)
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.text = nn.Identity() if width == dim else nn.Linear(width, dim, bias=False)
         # W_g [f ; f_text] in two halves: f is the same for all regions of an image.

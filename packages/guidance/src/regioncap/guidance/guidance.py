@@ -32,10 +32,10 @@ class Guidance:
     scene_tokens: Float[Tensor, "B M D"]
     """The scene words' own vectors, weighted so that equal weights leave them unchanged."""
     scene_words: Int[Tensor, "B M"]
-    """Rows of the scene bank, nearest first."""
+    """Rows of the scene bank, best first."""
     scene_weights: Float[Tensor, "B M"]
     detail_words: Int[Tensor, "B N m"]
-    """Rows of the detail bank, nearest first."""
+    """Rows of the detail bank, best first."""
     detail_weights: Float[Tensor, "B N m"]
     gate: Float[Tensor, "B N D"]
     """The sigmoid of eq. 12, in (0, 1)."""
@@ -49,6 +49,10 @@ class SemanticGuidanceConfig:
     """Scene words per image (M); a smaller bank is taken whole."""
     detail_words: int = 4
     """Detail words per region (m); a smaller bank is taken whole."""
+    scene_prior: float = 0.75
+    """What a word's log frequency weighs beside its standardised nearness to the image; 0 is nearness alone."""
+    detail_prior: float = 0.5
+    """The same for detail words and regions."""
     hubness_momentum: float = 0.05
     """How fast, per training step, the detail words' hubness statistics follow the region queries, in (0, 1]."""
 
@@ -58,6 +62,9 @@ class SemanticGuidanceConfig:
                 raise ValueError(
                     f"guidance.{name} must be at least 1, got {getattr(self, name)}; for none use NoGuidanceConfig"
                 )
+        for name in ("scene_prior", "detail_prior"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"guidance.{name} must be finite and not negative, got {getattr(self, name)}")
         if not 0 < self.hubness_momentum <= 1:
             raise ValueError(f"guidance.hubness_momentum must be in (0, 1], got {self.hubness_momentum}; 0.05 is usual")
 
@@ -84,8 +91,10 @@ class SemanticGuidance(nn.Module):
             )
         self.scene_bank = scene_bank
         self.detail_bank = detail_bank
-        self.scene = SceneGuidance(scene_bank.embeddings, config.scene_words)
-        self.detail = DetailGuidance(detail_bank.embeddings, dim, config.detail_words, config.hubness_momentum)
+        self.scene = SceneGuidance(scene_bank, count=config.scene_words, prior=config.scene_prior)
+        self.detail = DetailGuidance(
+            detail_bank, dim, count=config.detail_words, momentum=config.hubness_momentum, prior=config.detail_prior
+        )
 
     def calibrate(self, g_train: Float[Tensor, "n D"]) -> None:
         """Measure, over the training images' global vectors, how near each scene word is to any image."""

