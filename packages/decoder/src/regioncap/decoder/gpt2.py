@@ -60,6 +60,9 @@ class Gpt2DecoderConfig:
                 n_embd=self.width,
                 n_layer=self.layers,
                 n_head=self.heads,
+                embd_pdrop=self.dropout,
+                resid_pdrop=self.dropout,
+                attn_pdrop=0.0,
                 bos_token_id=bos,
                 eos_token_id=eos,
                 pad_token_id=pad,
@@ -160,13 +163,14 @@ class Gpt2Decoder(nn.Module):
         x = x + self.model.transformer.wpe((real.cumsum(1) - 1).clamp(min=0))
         bias = as_bias(causal(real), compute_dtype(x))[:, None]
         keys, values = [], []
-        for block in self._blocks:
+        for layer, block in enumerate(self._blocks, start=1):
             q, k, v = project(block, x)
-            keys.append(k)
-            values.append(v)
+            keys.append(k.contiguous())  # read at every step
+            values.append(v.contiguous())
+            if layer == len(self._blocks):
+                x, q, bias = x[:, -1:], q[:, :, -1:], bias[:, :, -1:]  # only bos is answered
             x = self._finish(block, x, attend(q, k, v, bias))
-        state = DecoderState.start(tuple(keys), tuple(values), real)
-        return self._logits(x[:, -1]), state
+        return self._logits(x[:, 0]), DecoderState.start(tuple(keys), tuple(values), real)
 
     def step(self, tokens: Int[Tensor, " R"], state: DecoderState) -> tuple[Float[Tensor, "R V"], DecoderState]:
         """Feed one token per row: logits of the next, and the state that remembers it."""

@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedCaptions:
-    """Rows of P prefix slots and L caption tokens. B images, C captions of T tokens before packing."""
+    """Rows of S slots: P of the prefix, L caption tokens. B images, C captions of T tokens before packing."""
 
     tokens: Int[Tensor, "B L"]
-    positions: Int[Tensor, "B P+L"]
+    positions: Int[Tensor, "B S"]
     """Of each slot in its own sequence [prefix, caption]; 0 in holes."""
-    allowed: Bool[Tensor, "B P+L P+L"]
+    allowed: Bool[Tensor, "B S S"]
     """Which slot (row) may listen to which (column)."""
     order: Int[Tensor, "B L"]
     """Where each packed token stood among the C*T."""
@@ -50,7 +50,7 @@ def pack_captions(
     positions = torch.cat([prefix_positions, (lengths + inside).masked_fill(~real, 0)], dim=1)
 
     caption = torch.cat([torch.full_like(valid, -1, dtype=torch.long), order // length], dim=1)  # -1: prefix
-    heard = torch.cat([valid, real], dim=1)[:, None]  # B 1 P+L
+    heard = torch.cat([valid, real], dim=1)[:, None]  # B 1 S
     before = torch.ones(slots + longest, slots + longest, dtype=torch.bool, device=valid.device).tril()
     same = (caption[:, None] == caption[:, :, None]) | (caption[:, None] == -1)
     itself = torch.eye(slots + longest, dtype=torch.bool, device=valid.device)

@@ -17,15 +17,15 @@ from transformers import PreTrainedTokenizerFast
 
 PAD, BOS, EOS, UNK, NUMBER = "<pad>", "<bos>", "<eos>", "<unk>", "<num>"
 _SPECIAL = (PAD, BOS, EOS, UNK)
-_HELD = "\ue000"  # stands for <num> while punctuation is removed; private use, so in no caption
+_HELD = "\ue000"  # stands for <num> while punctuation is removed; private use, which is removed before
 
 
 def normalise(caption: str, *, numbers: bool = False) -> str:
     """A caption as the decoder sees it (paper, sec. 4.2): lower case, no punctuation, single spaces.
 
-    Punctuation and symbols become spaces, so "a man's t-shirt" is "a man s t shirt": words that other captions share.
-    With `numbers`, a number that stands alone ("12", "3.5", "1,000") becomes `<num>`; "2nd" stays. Applying it twice
-    changes nothing.
+    Punctuation, symbols and control characters become spaces, so "a man's t-shirt" is "a man s t shirt": words that
+    other captions share. With `numbers`, a number that stands alone ("12", "3.5", "1,000") becomes `<num>`; "2nd"
+    stays. Applying it twice changes nothing.
     """
     return str(_normaliser(numbers).normalize_str(caption))
 
@@ -133,16 +133,13 @@ class CaptionTokenizer:
 
 
 def _normaliser(numbers: bool) -> Normalizer:
-    steps = [normalizers.NFC(), normalizers.Lowercase()]
+    steps = [normalizers.NFC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\p{C}+"), " ")]
     if numbers:
         steps += [
             normalizers.Replace(NUMBER, _HELD),
             normalizers.Replace(Regex(r"(?<![\w.,])\d+(?:[.,]\d+)*(?!\w)"), _HELD),
         ]
-    steps += [
-        normalizers.Replace(Regex(r"[\p{P}\p{S}]+"), " "),
-        normalizers.Replace(_HELD, NUMBER),
-        normalizers.Replace(Regex(r"\s+"), " "),
-        normalizers.Strip(),
-    ]
-    return normalizers.Sequence(steps)
+    steps.append(normalizers.Replace(Regex(r"[\p{P}\p{S}]+"), " "))
+    if numbers:
+        steps.append(normalizers.Replace(_HELD, NUMBER))
+    return normalizers.Sequence([*steps, normalizers.Replace(Regex(r"[\s\p{Z}]+"), " "), normalizers.Strip()])
