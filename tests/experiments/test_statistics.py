@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from regioncap.experiments.statistics import mean_and_spread, paired_bootstrap
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from regioncap.experiments.metrics.java_worker import JavaWorker, JavaWorkerError
 
 CHILD = """
@@ -43,14 +44,14 @@ serve(calls)
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def module(tmp_path, monkeypatch) -> str:
     (tmp_path / "plain_child.py").write_text(CHILD)
     monkeypatch.syspath_prepend(tmp_path)
     return "plain_child"
 
 
-@pytest.fixture()
+@pytest.fixture
 def worker(module):
     worker = JavaWorker("test", module, {"setting": "given"})
     yield worker

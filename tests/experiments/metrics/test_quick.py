@@ -4,17 +4,18 @@ import random
 
 import pytest
 from pycocoevalcap.cider.cider import Cider
+
 from regioncap.experiments.metrics import QuickCider
 from regioncap.experiments.metrics.quick import plain_words
 
-WORDS = "a dog cat man runs sits on under the grass red blue ball and two <num>".split()
+WORDS = "a dog cat man runs sits on under the grass red blue ball and two <num>"
 
 
 def captions(images: int, references: int, seed: int) -> tuple[dict[str, list[str]], dict[str, str]]:
     generator = random.Random(seed)
 
     def caption() -> str:
-        return " ".join(generator.choices(WORDS, k=generator.randint(1, 14)))
+        return " ".join(generator.choices(WORDS.split(), k=generator.randint(1, 14)))
 
     names = [f"{index}.jpg" for index in range(images)]
     return {name: [caption() for _ in range(references)] for name in names}, {name: caption() for name in names}
@@ -75,5 +76,5 @@ def test_bad_references(references):
 
 @pytest.mark.parametrize("candidates", [{"a": "x"}, {"a": "x", "b": "y", "odd": "z"}])
 def test_images_must_be_the_same(candidates):
-    with pytest.raises(ValueError, match="image '(b|odd)'"):
+    with pytest.raises(ValueError, match=r"image '(b|odd)'"):
         QuickCider({"a": ["x"], "b": ["y"]}).per_image(candidates)
