@@ -17,7 +17,7 @@ CONFIG = DetectorConfig(
     proposals=20,
     sampled_rois=16,
     roi_size=3,
-    region_dim=12,
+    head_dim=12,
 )
 
 
@@ -115,12 +115,12 @@ def test_every_parameter_gets_a_gradient() -> None:
         {"classes": ("cat", "dog")},
         {"channels": 12},
         {"blocks": 1},
-        {"anchor_sizes": (12, 30)},
+        {"anchor_sizes": (16, 30)},
         {"aspect_ratios": (1.0,)},
         {"proposals_before_nms": 6},
         {"proposals": 5},
         {"roi_size": 2},
-        {"region_dim": 10},
+        {"head_dim": 10},
     ],
 )
 def test_every_field_changes_what_is_found(change: dict[str, object]) -> None:
@@ -199,7 +199,8 @@ def test_broken_or_foreign_weights_are_named(tmp_path) -> None:
     [
         ({"classes": ()}, "classes"),
         ({"image_size": 60}, "image_size"),
-        ({"channels": 0}, "channels"),
+        ({"channels": 3}, "channels"),
+        ({"proposals": 0}, "proposals"),
         ({"blocks": -1}, "blocks"),
         ({"anchor_sizes": ()}, "anchor_sizes"),
     ],

@@ -17,7 +17,7 @@ DETECTOR = DetectorConfig(
     proposals=20,
     sampled_rois=16,
     roi_size=3,
-    region_dim=16,
+    head_dim=16,
 )
 CONFIG = DetectorTrainingConfig(steps=2, batch_size=2, learning_rate=1e-2)
 

@@ -16,7 +16,7 @@ DETECTOR = DetectorConfig(
     proposals_before_nms=40,
     proposals=20,
     roi_size=3,
-    region_dim=12,
+    head_dim=12,
 )
 
 
@@ -48,8 +48,8 @@ def pictures(n: int, seed: int = 1) -> torch.Tensor:
 def test_shapes_and_properties_agree(config: FasterRcnnEncoderConfig) -> None:
     encoder = config.build()
     out = encoder(pictures(3))
-    assert out.pooled.shape == (3, encoder.pooled_dim) == (3, 8 * 16)
-    assert out.regions.features.shape == (3, encoder.regions_per_image, encoder.region_dim) == (3, 6, 12)
+    assert out.pooled.shape == (3, encoder.pooled_dim) == (3, 12 * 16)
+    assert out.regions.features.shape == (3, encoder.regions_per_image, encoder.region_dim) == (3, 6, 12 + 12)
     assert encoder.image_size == 64
     assert encoder.classes == ("cat", "dog")
 
@@ -115,8 +115,8 @@ def test_region_features_are_the_box_heads_output_for_the_kept_boxes(config: Fas
 
 def test_pooled_is_the_map_in_four_by_four_cells(config: FasterRcnnEncoderConfig) -> None:
     images = pictures(2)
-    maps = load_detector(config.weights).model.backbone((images - 0.5) / 0.25)  # 2 8 8 8: cells of 2x2
-    pooled = config.build()(images).pooled.view(2, 8, 4, 4)
+    maps = load_detector(config.weights).model.backbone((images - 0.5) / 0.25)  # 2 12 8 8: cells of 2x2
+    pooled = config.build()(images).pooled.view(2, 12, 4, 4)
     for row in range(4):
         for column in range(4):
             cell = maps[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].mean((-1, -2))
@@ -144,7 +144,7 @@ def test_every_field_changes_the_regions(config: FasterRcnnEncoderConfig, change
 
 def test_pool_cells_change_the_image_vector(config: FasterRcnnEncoderConfig) -> None:
     encoder = replace(config, pool_cells=2).build()
-    assert encoder(pictures(1)).pooled.shape == (1, encoder.pooled_dim) == (1, 8 * 4)
+    assert encoder(pictures(1)).pooled.shape == (1, encoder.pooled_dim) == (1, 12 * 4)
 
 
 def test_weights_folder_is_read(config: FasterRcnnEncoderConfig, tmp_path: Path) -> None:

@@ -32,12 +32,12 @@ class DetectorConfig:
     image_size: int = 224
     """Pixels on each side of the square pictures."""
     channels: int = 64
-    """Width of the feature map."""
+    """Channels of the trunk's last layers; the feature map has half as many on top, from an early layer."""
     blocks: int = 3
     """Residual blocks at stride 8; every second one is dilated, which widens what a cell sees at no cost."""
-    anchor_sizes: tuple[int, ...] = (20, 36, 60, 100)
+    anchor_sizes: tuple[int, ...] = (20, 34, 56)
     """Side of the square anchors in pixels."""
-    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    aspect_ratios: tuple[float, ...] = (0.6, 1.0, 1.7)
     """Height over width of the anchors."""
     proposals_before_nms: int = 100
     """Anchors the proposal network keeps by score."""
@@ -47,21 +47,33 @@ class DetectorConfig:
     """Proposals per picture that the box head is trained on."""
     roi_size: int = 5
     """Cells on each side of a region's pooled features."""
-    region_dim: int = 256
-    """Width of a region's feature vector, the box head's output (R)."""
+    head_dim: int = 160
+    """Learned channels of the box head; its output has those of the feature map beside them."""
 
     def __post_init__(self) -> None:
         if not self.classes:
             raise ValueError("detector.classes must name at least one class, got none")
         if self.image_size < STRIDE or self.image_size % STRIDE:
             raise ValueError(f"detector.image_size must be a positive multiple of {STRIDE}, got {self.image_size}")
-        for name in ("channels", "proposals_before_nms", "proposals", "sampled_rois", "roi_size", "region_dim"):
+        if self.channels < 4:
+            raise ValueError(f"detector.channels must be at least 4, got {self.channels}")
+        for name in ("proposals_before_nms", "proposals", "sampled_rois", "roi_size", "head_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"detector.{name} must be at least 1, got {getattr(self, name)}")
         if self.blocks < 0:
             raise ValueError(f"detector.blocks must not be negative, got {self.blocks}")
         if not self.anchor_sizes or not self.aspect_ratios:
             raise ValueError("detector.anchor_sizes and detector.aspect_ratios must not be empty")
+
+    @property
+    def map_channels(self) -> int:
+        """Channels of the feature map (C)."""
+        return self.channels + self.channels // 2
+
+    @property
+    def region_dim(self) -> int:
+        """Width of a region's feature vector, the box head's output (R)."""
+        return self.head_dim + self.map_channels
 
     def build(self) -> "Detector":
         """Return an untrained detector."""
@@ -115,14 +127,9 @@ class Detector(nn.Module):
             rpn_post_nms_top_n_test=config.proposals,
             rpn_batch_size_per_image=64,
             box_batch_size_per_image=config.sampled_rois,
+            box_positive_fraction=0.5,
             box_roi_pool=MultiScaleRoIAlign(["0"], config.roi_size, sampling_ratio=1),
-            box_head=nn.Sequential(
-                nn.Flatten(),
-                nn.Linear(config.channels * config.roi_size**2, 128),
-                nn.ReLU(),
-                nn.Linear(128, config.region_dim),
-                nn.ReLU(),
-            ),
+            box_head=BoxHead(config.map_channels, config.roi_size, config.head_dim),
             box_predictor=FastRCNNPredictor(config.region_dim, len(config.classes) + 1),
         )
 
@@ -243,17 +250,45 @@ def load_detector(folder: Path) -> Detector:
     return detector.eval()
 
 
-class Trunk(nn.Sequential):
-    """Convolutions from pixels to a stride-8 map of `out_channels` channels."""
+class Trunk(nn.Module):
+    """Convolutions from pixels to a stride-8 map: late features, with early ones averaged to the same cells.
+
+    The early ones are there for what is known of a region besides its class. Trained on classes alone, the late
+    layers grow blind to the rest: a linear probe on them told 8 colours at 0.69, on the early ones at 0.93 (val).
+    """
 
     def __init__(self, channels: int, blocks: int) -> None:
-        super().__init__(
-            _convolution(3, max(1, channels // 4), stride=2),
-            _convolution(max(1, channels // 4), max(1, channels // 2), stride=2),
-            _convolution(max(1, channels // 2), channels, stride=2),
+        super().__init__()
+        self.early = nn.Sequential(
+            _convolution(3, channels // 4, stride=2), _convolution(channels // 4, channels // 2, stride=2)
+        )
+        self.late = nn.Sequential(
+            _convolution(channels // 2, channels, stride=2),
             *(Residual(channels, dilation=1 + i % 2) for i in range(blocks)),
         )
-        self.out_channels = channels
+        self.out_channels = channels + channels // 2
+
+    def forward(self, x: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C h w"]:
+        """Return the feature map."""
+        early = self.early(x)
+        return torch.cat([self.late(early), F.avg_pool2d(early, 2)], dim=1)
+
+
+class BoxHead(nn.Module):
+    """A region's features: two layers that learn its class, and beside them the mean of what they look at.
+
+    P regions, C channels, s cells a side.
+    """
+
+    def __init__(self, channels: int, cells: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(channels * cells**2, 128), nn.ReLU(), nn.Linear(128, width), nn.ReLU()
+        )
+
+    def forward(self, pooled: Float[Tensor, "P C s s"]) -> Float[Tensor, "P R"]:
+        """Return the features of regions whose maps were pooled to s x s cells."""
+        return torch.cat([self.layers(pooled), pooled.mean((-1, -2))], dim=-1)
 
 
 class Residual(nn.Module):

@@ -72,7 +72,7 @@ class FasterRcnnEncoder(nn.Module):
     @property
     def pooled_dim(self) -> int:
         """Width of the image vector (G)."""
-        return self.detector.config.channels * self.config.pool_cells**2
+        return self.detector.config.map_channels * self.config.pool_cells**2
 
     @property
     def region_dim(self) -> int:
@@ -102,7 +102,7 @@ class FasterRcnnEncoder(nn.Module):
         found.boxes[empty, 0] = found.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
         found.valid[empty, 0] = True
         return ImageFeatures(
-            pooled=F.adaptive_avg_pool2d(features, self.config.pool_cells).flatten(1),
+            pooled=self._pool(features),
             regions=Regions(
                 features=self.detector.region_features(features, found.boxes, found.valid),
                 boxes=found.boxes,
@@ -115,6 +115,14 @@ class FasterRcnnEncoder(nn.Module):
     def detect(self, images: Float[Tensor, "B 3 S S"]) -> Detections:
         """Return boxes with their classes; nothing stands in for an empty picture here."""
         return self._found(self.detector.trunk_features(images, self.config.precision))
+
+    @torch.no_grad()
+    def pool(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B G"]:
+        """Return the image vectors alone, as `forward` has them."""
+        return self._pool(self.detector.trunk_features(images, self.config.precision))
+
+    def _pool(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B G"]:
+        return F.adaptive_avg_pool2d(features, self.config.pool_cells).flatten(1)
 
     def _found(self, features: Float[Tensor, "B C h w"]) -> Detections:
         return self.detector.detect(
