@@ -224,6 +224,19 @@ def test_named_spice_folder_must_hold_the_jars(tmp_path, monkeypatch):
         CaptionScorer()
 
 
+def test_spice_gets_its_settings(tmp_path, monkeypatch):
+    for jar in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
+        (tmp_path / jar).touch()
+    monkeypatch.setenv("REGIONCAP_SPICE", "/nowhere: the field goes first")
+    chosen = MetricsConfig(spice_folder=tmp_path, cache_folder=tmp_path / "kept", spice_threads=3).build()
+    assert chosen._spice._settings["spice_folder"] == str(tmp_path)
+    assert chosen._spice._settings["cache_folder"] == str(tmp_path / "kept")
+    assert chosen._spice._settings["threads"] == 3
+    monkeypatch.setenv("REGIONCAP_SPICE", str(tmp_path))
+    monkeypatch.setenv("REGIONCAP_CACHE", str(tmp_path / "user"))
+    assert CaptionScorer()._spice._settings["cache_folder"] == str(tmp_path / "user" / "spice")
+
+
 def test_workers_import_nothing_heavy():
     script = "import sys, regioncap.experiments.metrics.spice_process; sys.exit('torch' in sys.modules)"
     path = os.pathsep.join(sys.path)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_DRAWS_AT_ONCE = 500
-"""Bootstrap samples drawn together: bounds memory to this times the number of images."""
+_SCORES_AT_ONCE = 1_000_000
+"""Scores drawn together: bounds memory to some 30 MB whatever the number of images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class MeanAndSpread:
         return f"{self.mean:.4g} (one seed)" if self.seeds == 1 else f"{self.mean:.4g} ± {self.std:.2g}"
 
 
-def mean_and_spread(values: Sequence[float]) -> MeanAndSpread:
+def mean_and_spread(values: Sequence[int | float]) -> MeanAndSpread:
     """Mean and sample standard deviation (n - 1) over seeds. Raises ValueError if there are no values."""
     if not values:
         raise ValueError("no values to take the mean of: at least one seed is needed")
@@ -72,8 +72,9 @@ def paired_bootstrap(
     bound = abs(observed) - 1e-12 * np.abs(difference).max()
     generator = np.random.default_rng(seed)
     extreme = 0
-    for start in range(0, samples, _DRAWS_AT_ONCE):
-        draws = min(_DRAWS_AT_ONCE, samples - start)
+    at_once = max(1, _SCORES_AT_ONCE // len(images))
+    for start in range(0, samples, at_once):
+        draws = min(at_once, samples - start)
         chosen = generator.integers(len(images), size=(draws, len(images)))
         extreme += int(np.sum(np.abs(difference[chosen].mean(axis=1) - observed) >= bound))
     return (1 + extreme) / (1 + samples)

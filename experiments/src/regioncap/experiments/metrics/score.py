@@ -8,6 +8,7 @@ from types import TracebackType
 
 import numpy as np
 
+from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.metrics.java_worker import JavaWorker
 from regioncap.experiments.metrics.ngram import ngram_scores
 
@@ -40,7 +41,7 @@ class MetricsConfig:
     spice_folder: Path | None = None
     """Folder with the two CoreNLP 3.6.0 jars for SPICE. None reads REGIONCAP_SPICE; without both SPICE is n/a."""
     cache_folder: Path | None = None
-    """Where SPICE keeps its parses between runs; None is `regioncap/spice` in the user's cache folder."""
+    """Where SPICE keeps its parses between runs; None is `spice` in the project's cache folder."""
     spice_threads: int = 2
     """Threads that parse for SPICE."""
     timeout_s: float = 180.0
@@ -187,15 +188,11 @@ def _spice_worker(config: MetricsConfig) -> JavaWorker | None:
             raise ValueError(f"{folder} does not hold {jar}, which SPICE needs. {_GET_SPICE}")
     settings = {
         "spice_folder": str(folder.resolve()),
-        "cache_folder": str((config.cache_folder or _user_cache()).resolve()),
+        "cache_folder": str((config.cache_folder or cache_folder() / "spice").resolve()),
         "heap_mb": _SPICE_HEAP_MB,
         "threads": config.spice_threads,
     }
     return JavaWorker("SPICE", "regioncap.experiments.metrics.spice_process", settings)
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regioncap" / "spice"
 
 
 def _check(references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]) -> None:

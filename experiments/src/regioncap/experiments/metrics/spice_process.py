@@ -7,6 +7,7 @@ SPICE is called through its classes: its command line asks for a JavaScript engi
 import fcntl
 import json
 import os
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -36,8 +37,10 @@ class SpiceService:
             [*jars, *spice_jars(Path(spice_folder))], heap_mb=heap_mb, work_folder=work_folder, options=_OPEN_PACKAGES
         )
         folder, self._lock = claim_cache(Path(cache_folder))
+        # The jar's data base is native code for this processor alone; elsewhere every run parses anew.
+        cache = str(folder) if platform.machine() in ("x86_64", "AMD64") else None
         self._spice = jpype.JPackage("edu").anu.spice
-        self._parser = self._spice.SpiceParser(str(folder), threads, True)
+        self._parser = self._spice.SpiceParser(cache, threads, True)
 
     def spice(self, references: Sequence[Sequence[str]], candidates: Sequence[str]) -> list[float]:
         """SPICE's F of each image's tokenized caption; the corpus score is their mean. No tuples on a side: 0."""
@@ -65,12 +68,15 @@ def claim_cache(folder: Path) -> tuple[Path, int]:
     """The first numbered cache inside `folder` that no other process uses, locked until this process ends.
 
     Studies that run at once so never share a data base, and one study after the other gets the same one.
-    Returns the folder and the lock's file descriptor.
+    Returns the folder and the lock's file descriptor. Raises OSError if the folder cannot be written.
     """
     for number in count():
         slot = folder / str(number)
-        slot.mkdir(parents=True, exist_ok=True)
-        lock = os.open(slot / "in-use.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            slot.mkdir(parents=True, exist_ok=True)
+            lock = os.open(slot / "in-use.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise OSError(f"SPICE cannot keep its parses in {slot} ({error}); set metrics.cache_folder") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
