@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from regioncap.decoder import FusedPrefixConfig
 from regioncap.experiments.adapter import NoRegionsConfig
@@ -57,7 +58,7 @@ def clipcap(base: Experiment) -> Experiment:
     )
 
 
-def _with_metric(experiment: Experiment, metric: str) -> Experiment:
+def _with_metric(experiment: Experiment, metric: Literal["random", "self"]) -> Experiment:
     if not isinstance(experiment.graph, RegionGraphConfig):
         raise ValueError(f"this arm varies the graph, but the experiment's graph is {type(experiment.graph).__name__}")
     return replace(experiment, graph=replace(experiment.graph, metric=metric))

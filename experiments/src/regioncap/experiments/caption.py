@@ -1,7 +1,6 @@
 """Captions for anybody's pictures."""
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,6 +1,6 @@
 """A trained captioner on disk: one folder that, with the package, is all one needs to caption.
 
-    config.json  model.safetensors  tokenizer/  banks/scene/  banks/detail/  clip_head.json
+config.json  model.safetensors  tokenizer/  banks/scene/  banks/detail/  clip_head.json
 """
 
 import json
@@ -77,7 +77,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     except (json.JSONDecodeError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{folder / _CONFIG} cannot be read: {error}") from error
     tokenizer = CaptionTokenizer.load(folder / "tokenizer")
-    scene_bank, detail_bank = KeywordBank.load(folder / "banks" / "scene"), KeywordBank.load(folder / "banks" / "detail")
+    scene_bank, detail_bank = (
+        KeywordBank.load(folder / "banks" / "scene"),
+        KeywordBank.load(folder / "banks" / "detail"),
+    )
     captioner = build_captioner(
         experiment,
         region_dim=stored["region_dim"],
@@ -92,7 +95,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{folder / _MODEL} does not fit {_CONFIG} beside it ({reason}): copy the whole folder again, or train again"
+            f"{folder / _MODEL} does not fit {_CONFIG} beside it ({reason}): copy the whole folder again, or train "
+            "again"
         ) from error
     return Checkpoint(
         experiment=experiment,

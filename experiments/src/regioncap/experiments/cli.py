@@ -31,6 +31,7 @@ PRESET is `scenes` (procedural pictures, made on the spot) or `photos` (a folder
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
 """
 
+
 @dataclass(frozen=True, kw_only=True)
 class AblateCommand:
     """The ablation study: every arm with every seed, scored on dev."""

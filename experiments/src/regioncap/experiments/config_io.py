@@ -58,7 +58,11 @@ def _plain(value: Any) -> Any:
 def _read(annotation: Any, value: Any, where: str) -> Any:
     options = [_strip(option) for option in _options(annotation)]
     if isinstance(value, dict) and "type" in value:
-        classes = {option.__name__: option for option in options if dataclasses.is_dataclass(option)}
+        classes = {
+            option.__name__: option
+            for option in options
+            if isinstance(option, type) and dataclasses.is_dataclass(option)
+        }
         if value["type"] not in classes:
             raise ConfigError(f"{where}: unknown type {value['type']!r}; this version has {', '.join(sorted(classes))}")
         return _read_dataclass(classes[value["type"]], value, where)

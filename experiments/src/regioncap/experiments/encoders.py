@@ -8,7 +8,7 @@ to trust it more than unseen images deserve.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -27,19 +27,36 @@ from regioncap.encoders import (
 from regioncap.experiments.scenes_encoders import load_scenes_encoders
 
 
+@runtime_checkable
 class ImageEncoder(Protocol):
     """A frozen image encoder: pixels in [0, 1] -> `ImageFeatures`."""
 
-    pooled_dim: int
-    region_dim: int
-    regions_per_image: int
-    image_size: int
+    @property
+    def pooled_dim(self) -> int:
+        """G, the width of the activations before the CLIP-style head."""
+        ...
+
+    @property
+    def region_dim(self) -> int:
+        """R, the raw region width."""
+        ...
+
+    @property
+    def regions_per_image(self) -> int:
+        """N, the most regions of an image."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square images it takes, in pixels."""
+        ...
 
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """Encode a batch."""
         ...
 
 
+@runtime_checkable
 class FitHead(Protocol):
     """Gives the CLIP-style head and the cross-fit offsets of the training images."""
 

@@ -93,7 +93,9 @@ def _key(images: Sequence[CaptionedImage], encoder_key: str) -> str:
         try:
             status = image.path.stat()
         except OSError as error:
-            raise DataError(f"{image.path}: cannot be read ({error.strerror}); restore it or remove its lines") from error
+            raise DataError(
+                f"{image.path}: cannot be read ({error.strerror}); restore it or remove its lines"
+            ) from error
         digest.update(f"{image.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:20]
 

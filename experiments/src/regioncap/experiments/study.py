@@ -304,9 +304,7 @@ def write_scores(file: Path, scores: Scores, captions: Mapping[str, str]) -> Non
         "corpus": dict(scores.corpus),
         "missing": dict(scores.missing),
         "warnings": list(scores.warnings),
-        "per_image": {
-            name: {"caption": captions[name], **per_image} for name, per_image in scores.per_image.items()
-        },
+        "per_image": {name: {"caption": captions[name], **per_image} for name, per_image in scores.per_image.items()},
     }
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1))

@@ -7,15 +7,12 @@ processes open at once is a source of crashes.
 import json
 import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.data.dataset_source_registry import resolve_dataset_source
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import flatten, to_dict
@@ -67,13 +64,14 @@ class StudyTracker:
 
     def data(self, run_id: str, data: CaptionData, splits: Mapping[str, str], digest: str) -> None:
         """Say which data a run read. `splits`: split -> what for ("training")."""
-        with warnings.catch_warnings(action="ignore"):  # a local folder resolves to one class registered twice
-            source = resolve_dataset_source(str(data.root))
+        where = {"uri": data.root.resolve().as_uri()}
         inputs = []
         for split, context in splits.items():
-            dataset = MetaDataset(source, name=f"{data.name} {split}", digest=digest[:36])
+            dataset = Dataset(
+                name=f"{data.name} {split}", digest=digest[:36], source_type="local", source=json.dumps(where)
+            )
             tag = InputTag(key="mlflow.data.context", value=context)
-            inputs.append(DatasetInput(dataset=dataset._to_mlflow_entity(), tags=[tag]))
+            inputs.append(DatasetInput(dataset=dataset, tags=[tag]))
         self.client.log_inputs(run_id, inputs)
 
     def curve(self, run_id: str, step: int, values: Mapping[str, float]) -> None:

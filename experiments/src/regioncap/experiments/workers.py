@@ -43,13 +43,13 @@ class ArmWorkers:
             while self._waiting and len(self._running) < self._at_once:
                 job = self._waiting.pop(0)
                 yield job, None
-                process = self._context.Process(target=run_arm, args=(job, self._messages), daemon=True)
+                process: BaseProcess = self._context.Process(target=run_arm, args=(job, self._messages), daemon=True)
                 process.start()
                 self._running[job.name] = job, process
             message = self._next_message()
-            job, process = self._running[message.job]
+            job, running = self._running[message.job]
             if message.done or message.error is not None:
-                process.join()
+                running.join()
                 del self._running[message.job]
             yield job, message
 
@@ -62,5 +62,6 @@ class ArmWorkers:
                 return message
             except queue.Empty:
                 for job, process in dead:
-                    how = f"signal {-process.exitcode}" if (process.exitcode or 0) < 0 else f"status {process.exitcode}"
+                    code = process.exitcode or 0
+                    how = f"signal {-code}" if code < 0 else f"status {code}"
                     return Message(job=job.name, error=f"its process ended with {how} (out of memory, or killed)")
