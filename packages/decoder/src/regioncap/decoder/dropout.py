@@ -9,7 +9,7 @@ class ByteDropout(nn.Module):
     """Dropout whose probability is rounded to a multiple of 1/256, so that one random byte decides on one element.
 
     On a CPU torch's own draws a number per element and takes 15 % of a training step of a small decoder; eight bytes
-    out of one 64-bit draw take half of that. Kept elements are scaled by the rounded probability: the mean is unchanged.
+    out of one 64-bit draw take half of that. Kept elements are scaled by the rounded probability, so the mean stays.
     """
 
     def __init__(self, p: float) -> None:
