@@ -28,7 +28,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(annotation: type[Config], values: dict[str, Any], where: str = "config") -> Config:
-    """The inverse of `to_dict`. Raises ConfigError for an unknown class, a missing or an unknown field."""
+    """The inverse of `to_dict`. Raises ConfigError for an unknown class or field, a missing one, a value of no use."""
     return typing.cast(Config, _read(annotation, values, where))
 
 
@@ -66,13 +66,31 @@ def _read(annotation: Any, value: Any, where: str) -> Any:
         if value["type"] not in classes:
             raise ConfigError(f"{where}: unknown type {value['type']!r}; this version has {', '.join(sorted(classes))}")
         return _read_dataclass(classes[value["type"]], value, where)
-    if isinstance(value, list):
+    if isinstance(value, list) and any(option is Any or typing.get_origin(option) is tuple for option in options):
         return tuple(_read(_item_annotation(options), item, f"{where}[{i}]") for i, item in enumerate(value))
     if isinstance(value, str) and Path in options and str not in options:
         return Path(value)
     if isinstance(value, int) and not isinstance(value, bool) and float in options and int not in options:
         return float(value)
+    if not any(_admits(option, value) for option in options):
+        wanted = " or ".join(_named(option) for option in options)
+        raise ConfigError(f"{where}: got {value!r}, wanted {wanted}")
     return value
+
+
+def _admits(option: Any, value: Any) -> bool:
+    if option is Any:
+        return True
+    if typing.get_origin(option) is typing.Literal:
+        return value in typing.get_args(option)
+    # To Python a bool is an int; to a person it is not.
+    return isinstance(option, type) and isinstance(value, option) and isinstance(value, bool) == (option is bool)
+
+
+def _named(option: Any) -> str:
+    if typing.get_origin(option) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(option)))
+    return "None" if option is type(None) else getattr(option, "__name__", str(option))
 
 
 def _read_dataclass(cls: Any, values: dict[str, Any], where: str) -> Any:
