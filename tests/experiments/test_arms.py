@@ -1,0 +1,121 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from regioncap.experiments.arms import ARMS, RETRIEVAL
+from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.captions import CaptionTensors
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.config_io import flatten
+from regioncap.experiments.features import FeatureStore
+from regioncap.experiments.objectives import ObjectiveConfig
+from regioncap.experiments.phases import PhaseConfig, TrainConfig, set_trainable
+from regioncap.experiments.prepare import Prepared
+from regioncap.experiments.presets import PRESETS
+from regioncap.experiments.train import train
+
+STAGES = {
+    "clipcap": {"adapter", "graph", "fusion", "guidance", "prefix"},
+    "baseline": {"graph", "guidance"},
+    "+graph": {"guidance"},
+    "+graph+guidance": set(),
+    "random edges": {"graph", "guidance"},
+    "no edges": {"graph", "guidance"},
+}
+
+
+def differences(one: Experiment, other: Experiment) -> set[str]:
+    a, b = flatten(one), flatten(other)
+    return {key for key in a.keys() | b.keys() if a.get(key, "absent") != b.get(key, "absent")}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_arm_differs_from_the_full_captioner_in_the_stages_it_names_and_nothing_else(preset: str, arm: str) -> None:
+    full = PRESETS[preset]()
+    assert {key.split(".")[0] for key in differences(ARMS[arm].make(full), full)} == STAGES[arm]
+
+
+def test_rows_of_the_tables_add_one_stage_at_a_time() -> None:
+    full = PRESETS["scenes"]()
+    row = {name: arm.make(full) for name, arm in ARMS.items()}
+    assert {key.split(".")[0] for key in differences(row["+graph"], row["baseline"])} == {"graph"}
+    assert {key.split(".")[0] for key in differences(row["+graph+guidance"], row["+graph"])} == {"guidance"}
+    assert differences(row["random edges"], row["+graph"]) == {"graph.metric"}
+    assert differences(row["no edges"], row["+graph"]) == {"graph.metric"}
+
+
+def test_every_row_is_compared_with_a_row_above_it_or_its_control() -> None:
+    rows = [RETRIEVAL, *ARMS]
+    for name, arm in ARMS.items():
+        assert arm.against in rows[: rows.index(name)]
+    assert ARMS["random edges"].against == ARMS["no edges"].against == "+graph"
+
+
+def test_controls_have_the_graph_arms_parameters(make_captioner: Callable[[str], Captioner]) -> None:
+    shapes = {
+        arm: {name: tuple(p.shape) for name, p in make_captioner(arm).named_parameters()}
+        for arm in ("baseline", "+graph", "random edges", "no edges")
+    }
+    assert shapes["random edges"] == shapes["no edges"] == shapes["+graph"]
+    assert shapes["baseline"].items() < shapes["+graph"].items()
+
+
+def test_control_of_a_graph_needs_a_graph() -> None:
+    graphless = ARMS["baseline"].make(PRESETS["scenes"]())
+    with pytest.raises(ValueError, match="this arm varies the graph, but the experiment's graph is NoGraphConfig"):
+        ARMS["random edges"].make(graphless)
+
+
+def first(prepared: Prepared, images: int) -> Prepared:
+    """The same study with only so many training images, one caption each."""
+    store = prepared.train
+    arrays = {name: getattr(store, name)[:images] for name in ("pooled", "features", "boxes", "scores", "valid")}
+    captions = prepared.captions
+    return replace(
+        prepared,
+        train=FeatureStore(folder=store.folder, names=store.names[:images], **arrays),
+        train_images=prepared.train_images[:images],
+        offsets=prepared.offsets[:images],
+        captions=CaptionTensors(
+            tokens=captions.tokens[:images, :1], mask=captions.mask[:images, :1], text=captions.text[:images, :1]
+        ),
+    )
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_overfits_four_images(tiny: Experiment, prepared: Prepared, arm: str) -> None:
+    experiment = replace(
+        ARMS[arm].make(tiny),
+        train=TrainConfig(
+            steps=70, images_per_step=4, lr=1e-2, evaluations=1, evaluation_images=2, precision="fp32", weight_decay=0.0
+        ),
+    )
+    losses = []
+    train(experiment, first(prepared, 4), lambda step, values: losses.append(values.get("loss.generation")))
+    final = [loss for loss in losses if loss is not None][-1]
+    assert final < 0.2  # ln(vocabulary) is 4.8 at the start
+
+
+@pytest.mark.parametrize("phase", [PhaseConfig(), PhaseConfig(decoder=False), PhaseConfig(clip_layers=2)])
+@pytest.mark.parametrize("arm", ARMS)
+def test_gradient_reaches_what_the_phase_trains_and_nothing_else(
+    make_captioner: Callable[[str], Captioner], prepared: Prepared, arm: str, phase: PhaseConfig
+) -> None:
+    captioner = make_captioner(arm).train()
+    set_trainable(captioner, phase)
+    rows = torch.arange(12)
+    condition = captioner.condition(prepared.train.images(rows), prepared.offsets[rows])
+    picked = prepared.captions.pick(rows, 5, torch.Generator())
+    losses = ObjectiveConfig().build()(captioner, condition, *picked)
+    losses.total.backward()
+    for name, parameter in captioner.named_parameters():
+        if not parameter.requires_grad:
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None, name
+            dead = parameter.grad.abs().max() == 0
+            # Attention over a single neighbour has nothing to weigh: its scores' parameters are there for the count.
+            assert not dead or (arm == "no edges" and "graph.layers" in name), name
