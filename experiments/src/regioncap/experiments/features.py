@@ -67,7 +67,7 @@ class FeatureStore:
 
 
 def extract(
-    images: Sequence[CaptionedImage], encoder: ImageEncoder, cache: Path, encoder_key: str, batch_size: int = 32
+    images: Sequence[CaptionedImage], encoder: ImageEncoder, cache: Path, encoder_key: str, batch_size: int = 8
 ) -> FeatureStore:
     """Encode `images`, or read what an earlier call with the same images and encoder wrote under `cache`.
 

@@ -48,7 +48,7 @@ def photos() -> Experiment:
         encoders=PhotoEncodersSource(
             image=GridEncoderConfig(precision="bfloat16"),
             text=TextEncoderConfig(precision="bfloat16"),
-            head=ClipHeadConfig(layers=1, dropout=0.2),
+            head=ClipHeadConfig(dropout=0.3),
         ),
         dim=256,
         graph=RegionGraphConfig(k=5, metric="semantic", layers=2, heads=4),

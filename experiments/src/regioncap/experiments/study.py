@@ -124,6 +124,7 @@ class _Study:
         self.tracker = StudyTracker(options.out, f"regioncap-{base.preset}")
         self.scores: dict[str, dict[int, Scores]] = {}
         self.results: dict[str, dict[int, dict[str, Any]]] = {}
+        self.open_runs: dict[str, str] = {}  # job -> MLflow run that is going on
 
     def run(self, jobs: Sequence[ArmJob]) -> list[StudyRow]:
         self.parent = self.tracker.run("study", self.base, kind="study")
@@ -140,6 +141,8 @@ class _Study:
             status = "KILLED"
             raise
         finally:
+            for run_id in self.open_runs.values():
+                self.tracker.end(run_id, "KILLED")
             self.tracker.end(self.parent, status)
         if failed:
             raise StudyError(
@@ -173,11 +176,11 @@ class _Study:
                     for left in (job.out / _LOGGED, job.out / "error.txt"):
                         left.unlink(missing_ok=True)
                     job.out.mkdir(parents=True, exist_ok=True)
-                    self._child(job)
+                    self._begin(job)
                     progress.start(job.name, steps)
                 elif message.error is not None:
                     failed[job.name] = message.error
-                    self.tracker.end(self._child(job), "FAILED")
+                    self.tracker.end(self.open_runs.pop(job.name), "FAILED")
                     progress.fail(job.name, message.error)
                 elif message.done:
                     result = finished(job)
@@ -185,13 +188,17 @@ class _Study:
                     cider = self._take(job, result)
                     progress.finish(job.name, f"CIDEr {100 * cider:.1f}")
                 else:
-                    self.tracker.curve(self._child(job), message.step, message.values)
+                    self.tracker.curve(self.open_runs[job.name], message.step, message.values)
                     progress.update(job.name, message.step, **_shown(message.values))
         return failed
 
-    def _child(self, job: ArmJob) -> str:
-        """The job's MLflow run."""
-        return self.tracker.run(job.name, job.experiment, self.parent, arm=job.arm, says=ARMS[job.arm].says)
+    def _begin(self, job: ArmJob) -> str:
+        """Open the job's MLflow run, unless it is open."""
+        if job.name not in self.open_runs:
+            says = ARMS[job.arm].says
+            run_id = self.tracker.run(job.name, job.experiment, self.parent, arm=job.arm, says=says)
+            self.open_runs[job.name] = run_id
+        return self.open_runs[job.name]
 
     def _take(self, job: ArmJob, result: dict[str, Any]) -> float:
         """Score a finished job, log it and keep it for the table; returns its CIDEr."""
@@ -200,12 +207,12 @@ class _Study:
         self.results.setdefault(job.arm, {})[seed] = result
         self.scores.setdefault(job.arm, {})[seed] = scores
         if not (job.out / _LOGGED).exists():
-            run_id = self._child(job)
+            run_id = self._begin(job)
             costs = {"parameters": float(result["parameters"]), "train_cpu_s": result["train_cpu_s"]}
             self.tracker.scores(run_id, scores.corpus, costs)
             self.tracker.captions(run_id, self._caption_table(scores, result["captions"]))
             self.tracker.pictures(run_id, self._draw(job))
-            self.tracker.end(run_id)
+            self.tracker.end(self.open_runs.pop(job.name))
             (job.out / _LOGGED).touch()
         return scores.corpus["CIDEr"]
 

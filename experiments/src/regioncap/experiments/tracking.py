@@ -5,6 +5,7 @@ processes open at once is a source of crashes.
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ class StudyTracker:
         home = folder.resolve().parent
         home.mkdir(parents=True, exist_ok=True)
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
         self.client = MlflowClient(tracking_uri=self.uri)
         found = self.client.get_experiment_by_name(name)
         artifacts = (home / "mlartifacts" / name).as_uri() if self.uri.startswith("sqlite:") else None
