@@ -97,7 +97,10 @@ class CaptionScorer:
         self._spice = _spice_worker(self.config)
 
     def warm_up(self) -> None:
-        """Start the workers without waiting for them, so that they load while the caller does something else."""
+        """Start METEOR's worker without waiting, so that it loads while the caller does something else.
+
+        SPICE's is not started: with known captions it needs a second, and until then it would only hold memory.
+        """
         self._meteor.start()
 
     def score(self, references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]) -> Scores:
