@@ -1,10 +1,11 @@
 """One arm with one seed in a process of its own: train, caption dev, write the folder that `--resume` looks for."""
 
 import json
+import signal
 import time
 import traceback
 from dataclasses import dataclass, field
-from multiprocessing.queues import Queue
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,18 @@ class Message:
     error: str | None = None
 
 
-def run_arm(job: ArmJob, messages: "Queue[Message]") -> None:
+def run_arm(job: ArmJob, messages: Connection) -> None:
     """The body of a worker process. An error is sent as its last line, with the traceback in `DIR/.../error.txt`."""
     try:
+        # Ctrl-C goes to the whole group; the study ends its workers itself, and says so in one line.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         torch.set_num_threads(1)
         _run(job, messages)
-        messages.put(Message(job=job.name, done=True))
+        messages.send(Message(job=job.name, done=True))
     except Exception as error:
         job.out.mkdir(parents=True, exist_ok=True)
         (job.out / "error.txt").write_text(traceback.format_exc())
-        messages.put(Message(job=job.name, error=f"{type(error).__name__}: {error}"))
+        messages.send(Message(job=job.name, error=f"{type(error).__name__}: {error}"))
 
 
 def finished(job: ArmJob) -> dict[str, Any] | None:
@@ -71,14 +74,14 @@ def finished(job: ArmJob) -> dict[str, Any] | None:
     return result if result.get("experiment") == to_dict(job.experiment) else None
 
 
-def _run(job: ArmJob, messages: "Queue[Message]") -> None:
+def _run(job: ArmJob, messages: Connection) -> None:
     started = time.time()
     prepared = open_prepared(job.prepared)
     history: list[dict[str, float]] = []
 
     def report(step: int, values: Any) -> None:
         history.append({"step": step, **values})
-        messages.put(Message(job=job.name, step=step, values=dict(values)))
+        messages.send(Message(job=job.name, step=step, values=dict(values)))
 
     trained = train(job.experiment, prepared, report, load_language(job.language) if job.language else None)
     captions = [

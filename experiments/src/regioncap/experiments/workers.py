@@ -1,22 +1,22 @@
 """Arms in processes of their own, some at a time; a process that dies is one failed arm and no more."""
 
 import multiprocessing
-import queue
+import pickle
 from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Self
 
 from regioncap.experiments.worker import ArmJob, Message, run_arm
 
-_POLL_S = 0.5
-
 
 class ArmWorkers:
     """Runs jobs, at most `at_once` at a time, and hands their messages over as they come.
 
     Iterating yields (job, None) when a job starts and (job, message) after that; a job's last message has `done` or
-    `error`. Leaving the context ends what still runs.
+    `error`. Leaving the context ends what still runs. Each process has a pipe of its own: one that is killed while it
+    writes would leave a shared queue locked, and every other arm waiting for it.
     """
 
     def __init__(self, jobs: Sequence[ArmJob], at_once: int) -> None:
@@ -24,8 +24,7 @@ class ArmWorkers:
         self._at_once = at_once
         # Fresh interpreters: a fork of a process that runs torch's threads can hang.
         self._context = multiprocessing.get_context("spawn")
-        self._messages = self._context.Queue()
-        self._running: dict[str, tuple[ArmJob, BaseProcess]] = {}
+        self._running: dict[Connection, tuple[ArmJob, BaseProcess]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -43,25 +42,32 @@ class ArmWorkers:
             while self._waiting and len(self._running) < self._at_once:
                 job = self._waiting.pop(0)
                 yield job, None
-                process: BaseProcess = self._context.Process(target=run_arm, args=(job, self._messages), daemon=True)
-                process.start()
-                self._running[job.name] = job, process
-            message = self._next_message()
-            job, running = self._running[message.job]
-            if message.done or message.error is not None:
-                running.join()
-                del self._running[message.job]
-            yield job, message
+                self._start(job)
+            for ready in wait(list(self._running)):
+                assert isinstance(ready, Connection)
+                job, process = self._running[ready]
+                message = _receive(ready, job, process)
+                if message.done or message.error is not None:
+                    process.join()
+                    ready.close()
+                    del self._running[ready]
+                yield job, message
 
-    def _next_message(self) -> Message:
-        while True:
-            # Who is dead is looked up before the queue is: what a process sent before its death comes first.
-            dead = [(job, process) for job, process in self._running.values() if not process.is_alive()]
-            try:
-                message: Message = self._messages.get(timeout=_POLL_S)
-                return message
-            except queue.Empty:
-                for job, process in dead:
-                    code = process.exitcode or 0
-                    how = f"signal {-code}" if code < 0 else f"status {code}"
-                    return Message(job=job.name, error=f"its process ended with {how} (out of memory, or killed)")
+    def _start(self, job: ArmJob) -> None:
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=run_arm, args=(job, theirs), daemon=True)
+        process.start()
+        theirs.close()  # the worker holds the only writing end, so that its death ends the pipe
+        self._running[ours] = job, process
+
+
+def _receive(connection: Connection, job: ArmJob, process: BaseProcess) -> Message:
+    """The next message; for a process that ended without a last one, how it ended."""
+    try:
+        message: Message = connection.recv()
+        return message
+    except (EOFError, OSError, pickle.UnpicklingError):
+        process.join()
+        code = process.exitcode or 0
+        how = f"signal {-code}" if code < 0 else f"status {code}"
+        return Message(job=job.name, error=f"its process ended with {how} (out of memory, or killed)")
