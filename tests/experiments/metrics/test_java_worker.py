@@ -195,8 +195,9 @@ def test_owner_that_ends_takes_a_busy_worker_along(module):
 
 
 def test_owner_killed_leaves_no_orphan(module):
-    process, pid, _ = owner(module, "worker.receive()")
+    process, pid, folder = owner(module, "worker.receive()")
     process.kill()
     process.wait()
     process.stdout.close()
     assert wait_until(lambda: not alive(pid))
+    assert not folder.exists()

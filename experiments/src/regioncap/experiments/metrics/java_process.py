@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import queue
+import shutil
 import sys
 import threading
 import traceback
@@ -61,8 +62,9 @@ def serve(service: Callable[..., Mapping[str, Callable[..., Any]]]) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # Java's own chatter on stdout must not end up among the answers
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(requests,), daemon=True).start()
-    calls = service(**json.loads(sys.argv[1]))
+    settings = json.loads(sys.argv[1])
+    threading.Thread(target=_read, args=(requests, settings["work_folder"]), daemon=True).start()
+    calls = service(**settings)
     while True:
         request = json.loads(requests.get())
         try:
@@ -74,7 +76,8 @@ def serve(service: Callable[..., Mapping[str, Callable[..., Any]]]) -> None:
         answers.flush()
 
 
-def _read(requests: "queue.SimpleQueue[bytes]") -> None:
+def _read(requests: "queue.SimpleQueue[bytes]", work_folder: str) -> None:
     for line in sys.stdin.buffer:
         requests.put(line)
+    shutil.rmtree(work_folder, ignore_errors=True)  # an owner that was killed could not
     os._exit(0)  # the owner is gone: end at once, even in the middle of a long Java call
