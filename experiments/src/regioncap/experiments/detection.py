@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from regioncap.encoders import BoxTargets, Detections, FasterRcnnEncoder, load_image
+from regioncap.encoders import BoxTargets, Detections, load_image
 from regioncap.experiments.data.coco import BoxData
 
 
@@ -33,11 +33,15 @@ def box_targets(data: BoxData) -> list[BoxTargets]:
     return targets
 
 
-def average_precision_50(encoder: FasterRcnnEncoder, data: BoxData, pixels: UInt8[Tensor, "n 3 S S"]) -> float:
+Detect = Callable[[Float[Tensor, "B 3 S S"]], Detections]
+"""Finds objects in pictures in [0, 1]."""
+
+
+def average_precision_50(detect: Detect, data: BoxData, pixels: UInt8[Tensor, "n 3 S S"]) -> float:
     """Mean over classes of the average precision at an overlap of 0.5, by pycocotools.
 
-    What is scored are the very boxes that become regions: above the encoder's threshold, at most as many as it has
-    slots. So the figure is a little lower than that of the bare detector, whose doubtful boxes would count too.
+    With `FasterRcnnEncoder.detect` the very boxes that become regions are scored: above its threshold, at most as many
+    as it has slots. So the figure is a little lower than that of the bare detector, whose doubtful boxes count too.
     """
     truth: list[dict[str, object]] = []
     for row, image in enumerate(data.images):
@@ -55,7 +59,7 @@ def average_precision_50(encoder: FasterRcnnEncoder, data: BoxData, pixels: UInt
     # pycocotools speaks on stdout.
     with contextlib.redirect_stdout(io.StringIO()):
         reference.createIndex()
-        found = np.array(list(_coco_rows(encoder, data, pixels)), dtype=np.float64)
+        found = np.array(list(_coco_rows(detect, data, pixels)), dtype=np.float64)
         if not len(found):
             return 0.0
         evaluation = COCOeval(reference, reference.loadRes(found), "bbox")
@@ -66,11 +70,11 @@ def average_precision_50(encoder: FasterRcnnEncoder, data: BoxData, pixels: UInt
 
 
 def _coco_rows(
-    encoder: FasterRcnnEncoder, data: BoxData, pixels: UInt8[Tensor, "n 3 S S"], batch_size: int = 32
+    detect: Detect, data: BoxData, pixels: UInt8[Tensor, "n 3 S S"], batch_size: int = 32
 ) -> Iterator[tuple[float, ...]]:
     """Rows of image id, x, y, width, height in pixels, score, class."""
     for start in range(0, len(pixels), batch_size):
-        found: Detections = encoder.detect(pixels[start : start + batch_size].float() / 255.0)
+        found = detect(pixels[start : start + batch_size].float() / 255.0)
         for offset, slot in found.valid.nonzero().tolist():
             image = data.images[start + offset]
             scale = torch.tensor([image.width, image.height] * 2)
