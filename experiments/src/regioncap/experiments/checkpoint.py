@@ -1,10 +1,12 @@
 """A trained captioner on disk: one folder that, with the package, is all one needs to caption.
 
-config.json  model.safetensors  tokenizer/  banks/scene/  banks/detail/  clip_head.json
+config.json  model.safetensors  tokenizer/  banks/scene/  banks/detail/  clip_head.json  clip_head.safetensors
 """
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from regioncap.decoder import CaptionTokenizer
 from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.config_io import ConfigError, from_dict, to_dict
+from regioncap.experiments.config_io import from_dict, to_dict
 from regioncap.experiments.prepare import load_head, save_head
 from regioncap.guidance import KeywordBank
 
@@ -65,45 +67,50 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
     Raises CheckpointError if a file is missing or broken, or was written for another config.
     """
-    for name in (_CONFIG, _MODEL, "tokenizer", "banks"):
+    for name in (_CONFIG, _MODEL, "clip_head.json", "clip_head.safetensors", "tokenizer", "banks"):
         if not (folder / name).exists():
             raise CheckpointError(
                 f"{folder} is no checkpoint: it has no {name}. Give a folder that `regioncap train` or `ablate` wrote, "
                 "such as OUT/+graph+guidance/seed0/checkpoint"
             )
-    try:
+    with _reading(folder / _CONFIG):
         stored = json.loads((folder / _CONFIG).read_text())
         experiment = from_dict(Experiment, stored["experiment"], "experiment")
-    except (json.JSONDecodeError, KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{folder / _CONFIG} cannot be read: {error}") from error
-    tokenizer = CaptionTokenizer.load(folder / "tokenizer")
-    scene_bank, detail_bank = (
-        KeywordBank.load(folder / "banks" / "scene"),
-        KeywordBank.load(folder / "banks" / "detail"),
-    )
-    captioner = build_captioner(
-        experiment,
-        region_dim=stored["region_dim"],
-        text_dim=stored["text_dim"],
-        clip_head=load_head(folder),
-        tokenizer=tokenizer,
-        scene_bank=scene_bank,
-        detail_bank=detail_bank,
-    )
-    try:
+        region_dim, text_dim = int(stored["region_dim"]), int(stored["text_dim"])
+    with _reading(folder / "clip_head.json"):
+        clip_head = load_head(folder)
+    with _reading(folder / "tokenizer" / "tokenizer.json"):
+        tokenizer = CaptionTokenizer.load(folder / "tokenizer")
+    with _reading(folder / "banks"):
+        scene_bank = KeywordBank.load(folder / "banks" / "scene")
+        detail_bank = KeywordBank.load(folder / "banks" / "detail")
+    with _reading(folder / _MODEL, f"does not fit {_CONFIG} beside it"):
+        captioner = build_captioner(
+            experiment,
+            region_dim=region_dim,
+            text_dim=text_dim,
+            clip_head=clip_head,
+            tokenizer=tokenizer,
+            scene_bank=scene_bank,
+            detail_bank=detail_bank,
+        )
         load_model(captioner, folder / _MODEL)
-    except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(
-            f"{folder / _MODEL} does not fit {_CONFIG} beside it ({reason}): copy the whole folder again, or train "
-            "again"
-        ) from error
     return Checkpoint(
         experiment=experiment,
         captioner=captioner.eval(),
         tokenizer=tokenizer,
         scene_bank=scene_bank,
         detail_bank=detail_bank,
-        region_dim=stored["region_dim"],
-        text_dim=stored["text_dim"],
+        region_dim=region_dim,
+        text_dim=text_dim,
     )
+
+
+@contextmanager
+def _reading(file: Path, found: str = "cannot be read") -> Iterator[None]:
+    """Whatever the libraries below raise about `file`, as one line that names it."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{file} {found} ({what}): copy the whole folder again, or train again") from error

@@ -141,7 +141,8 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 def _half(tensor: Tensor) -> np.ndarray:
     """Float16 as stored. Raises if a value leaves its range: a silent infinity would poison every later step."""
-    array = tensor.float().numpy().astype(np.float16)
+    with np.errstate(over="ignore"):  # said below, as an error
+        array = tensor.float().numpy().astype(np.float16)
     if not np.isfinite(array).all():
         raise ValueError("an image encoder returned values that are not finite in float16; check its weights")
     return array
