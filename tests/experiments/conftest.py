@@ -15,9 +15,9 @@ from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment, VocabularyConfig
 from regioncap.experiments.data.dataset import CaptionData
-from regioncap.experiments.data.scenes import KINDS, ScenesConfig
+from regioncap.experiments.data.scenes import KINDS, ScenesConfig, make_scenes
 from regioncap.experiments.data.sources import ScenesSource, read_data
-from regioncap.experiments.encoders import ScenesEncodersSource
+from regioncap.experiments.encoders import Encoders, ScenesEncodersSource
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import scenes
@@ -62,11 +62,16 @@ def scenes_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(scenes_weights: Path) -> Experiment:
+def scenes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scenes(TINY, tmp_path_factory.mktemp("data") / "scenes").root
+
+
+@pytest.fixture(scope="session")
+def tiny(scenes_weights: Path, scenes_root: Path) -> Experiment:
     """The scenes preset with every width cut down."""
     return replace(
         scenes(),
-        data=ScenesSource(scenes=TINY),
+        data=ScenesSource(root=scenes_root, scenes=TINY),
         encoders=ScenesEncodersSource(weights=scenes_weights),
         dim=32,
         vocabulary=VocabularyConfig(min_count=1, max_tokens=24),
@@ -88,8 +93,13 @@ def data(tiny: Experiment, cache: Path) -> CaptionData:
 
 
 @pytest.fixture(scope="session")
-def prepared(tiny: Experiment, data: CaptionData, cache: Path) -> Prepared:
-    return prepare(tiny, data, tiny.encoders.build(), cache)
+def built(tiny: Experiment) -> Encoders:
+    return tiny.encoders.build()
+
+
+@pytest.fixture(scope="session")
+def prepared(tiny: Experiment, data: CaptionData, built: Encoders, cache: Path) -> Prepared:
+    return prepare(tiny, data, built, cache)
 
 
 @pytest.fixture(scope="session")

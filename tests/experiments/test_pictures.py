@@ -1,0 +1,55 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from regioncap.experiments.arms import ARMS
+from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.generate import generate
+from regioncap.experiments.pictures import draw, records
+from regioncap.experiments.prepare import Prepared
+
+
+def test_record_tells_caption_score_and_the_words_by_weight(
+    make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
+) -> None:
+    captioner = make_captioner("+graph+guidance")
+    generated = generate(captioner, prepared.dev.images(torch.arange(4)), prepared.tokenizer, tiny.search)
+    for i, record in enumerate(records(captioner, generated)):
+        assert record["caption"] == generated.texts[i]
+        assert record["score"] == pytest.approx(generated.captions.scores[i].item(), abs=1e-4)
+        scene, detail = record["scene_words"], record["detail_words"]
+        assert set(scene) <= set(prepared.scene_bank.words)
+        assert len(scene) == 2
+        assert sum(scene.values()) == pytest.approx(1.0, abs=1e-3)
+        total: dict[str, float] = {}
+        for region in range(generated.regions.valid.shape[1]):
+            if generated.regions.valid[i, region]:
+                words = generated.guidance.detail_words[i, region].tolist()
+                weights = generated.guidance.detail_weights[i, region].tolist()
+                for word, weight in zip(words, weights, strict=True):
+                    name = prepared.detail_bank.words[word]
+                    total[name] = total.get(name, 0.0) + weight
+        regions = int(generated.regions.valid[i].sum())
+        for word, weight in detail.items():
+            assert weight == pytest.approx(total[word] / regions, abs=1e-3)
+        assert list(detail.values()) == sorted(detail.values(), reverse=True)
+        assert len(detail) == min(8, len(total))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_can_be_drawn(
+    make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment, tmp_path: Path, arm: str
+) -> None:
+    captioner = make_captioner(arm)
+    generated = generate(captioner, prepared.dev.images(torch.arange(2)), prepared.tokenizer, tiny.search)
+    targets = [tmp_path / f"{i}.png" for i in range(2)]
+    draw(captioner, generated, [image.path for image in prepared.dev_images[:2]], targets)
+    for target in targets:
+        with Image.open(target) as picture:
+            assert min(picture.size) >= 224
+    if arm != "+graph+guidance":
+        assert all(not record["scene_words"] and not record["detail_words"] for record in records(captioner, generated))

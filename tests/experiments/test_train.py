@@ -1,0 +1,195 @@
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regioncap.encoders import ImageFeatures
+from regioncap.experiments import features
+from regioncap.experiments.arms import ARMS
+from regioncap.experiments.captioner import Captioner, Condition
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.data.sources import ScenesSource, read_data
+from regioncap.experiments.encoders import Encoders
+from regioncap.experiments.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.prepare import Prepared, prepare
+from regioncap.experiments.train import phase_of_steps, train
+
+Points = list[tuple[int, dict[str, float]]]
+
+
+def run(experiment: Experiment, prepared: Prepared, **arguments: Any) -> tuple[dict[str, torch.Tensor], Points]:
+    """Weights after training, and what was reported on the way."""
+    points: Points = []
+
+    def report(step: int, values: Mapping[str, float]) -> None:
+        points.append((step, dict(values)))
+
+    trained = train(experiment, prepared, report, **arguments)
+    return {name: tensor.clone() for name, tensor in trained.captioner.state_dict().items()}, points
+
+
+def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_seed_decides_the_outcome(tiny: Experiment, prepared: Prepared) -> None:
+    first, _ = run(tiny, prepared)
+    torch.rand(11)
+    assert same(first, run(tiny, prepared)[0])
+    assert not same(first, run(replace(tiny, seed=1), prepared)[0])
+
+
+BASE = TrainConfig(
+    steps=20, images_per_step=4, captions_per_image=2, evaluations=2, evaluation_images=4, warmup=1, lr=1e-2
+)
+
+
+@pytest.fixture(scope="module")
+def base(tiny: Experiment) -> Experiment:
+    """Small enough for many runs."""
+    return replace(ARMS["clipcap"].make(tiny), train=BASE)
+
+
+@pytest.fixture(scope="module")
+def outcome(base: Experiment, prepared: Prepared) -> tuple[dict[str, torch.Tensor], Points]:
+    return run(base, prepared)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 21},
+        {"images_per_step": 3},
+        {"captions_per_image": 1},
+        {"lr": 2e-2},
+        {"clip_lr": 0.5},
+        {"schedule": "step"},
+        {"warmup": 2},
+        {"weight_decay": 0.5},
+        {"clip_norm": 0.01},
+        {"precision": "fp32"},
+    ],
+)
+def test_every_setting_of_training_is_heeded(
+    base: Experiment, prepared: Prepared, outcome: tuple[dict[str, torch.Tensor], Points], change: dict[str, Any]
+) -> None:
+    assert not same(outcome[0], run(replace(base, train=replace(BASE, **change)), prepared)[0])
+
+
+def test_phases_are_heeded(base: Experiment, prepared: Prepared, make_captioner: Callable[[str], Captioner]) -> None:
+    still, _ = run(replace(base, phase1=PhaseConfig(share=1.0, decoder=False), phase2=PhaseConfig(share=0.0)), prepared)
+    fresh = make_captioner("clipcap").state_dict()
+    for name, tensor in still.items():
+        if name.startswith(("decoder.", "clip_head.")):
+            assert torch.equal(tensor, fresh[name]), name
+    moving, _ = run(
+        replace(base, phase1=PhaseConfig(share=0.0), phase2=PhaseConfig(share=1.0, clip_layers=1)), prepared
+    )
+    moved = {name for name, tensor in moving.items() if not torch.equal(tensor, fresh[name])}
+    assert {name for name in moved if name.startswith("clip_head.")} == {
+        "clip_head.image_layers.2.weight",
+        "clip_head.image_layers.2.bias",
+    }
+    assert any(name.startswith("decoder.") for name in moved)
+
+
+def test_dev_is_evaluated_at_even_distances_and_at_the_end(
+    base: Experiment, prepared: Prepared, outcome: tuple[dict[str, torch.Tensor], Points]
+) -> None:
+    evaluated = [step for step, values in outcome[1] if "dev.cider" in values]
+    assert evaluated == [10, 20]
+    other = run(replace(base, train=replace(BASE, evaluations=4, evaluation_images=2)), prepared)
+    assert [step for step, values in other[1] if "dev.cider" in values] == [5, 10, 15, 20]
+    assert same(outcome[0], other[0])  # looking changes nothing
+    assert all(values["dev.distinct"] in (0.5, 1.0) for _, values in other[1] if "dev.distinct" in values)
+
+
+def test_curve_holds_every_term_of_the_loss_and_the_gates(tiny: Experiment, prepared: Prepared) -> None:
+    _, points = run(replace(tiny, train=replace(tiny.train, steps=20)), prepared)
+    (values,) = [values for step, values in points if step == 20 and "loss.total" in values]
+    config = tiny.objective
+    total = values["loss.generation"] + config.alpha1 * values["loss.alignment"] + config.alpha2 * values["loss.gate"]
+    assert values["loss.total"] == pytest.approx(total, rel=1e-3)
+    assert values["gradient_norm"] > 0
+    assert values["images_per_cpu_s"] > 0
+    assert any("gate" in name and not name.startswith("loss") for name in values)
+
+
+def test_parameters_are_those_that_train_in_either_phase(tiny: Experiment, prepared: Prepared) -> None:
+    trained = train(tiny, prepared)
+    frozen = ("clip_head.log_scale", "clip_head.text_projection", "clip_head.image_layers.0")
+    counted = sum(p.numel() for name, p in trained.captioner.named_parameters() if not name.startswith(frozen))
+    assert trained.parameters == counted
+    assert trained.cpu_s > 0
+    assert not trained.captioner.training
+
+
+def test_language_weights_are_where_the_decoder_starts(base: Experiment, prepared: Prepared) -> None:
+    decoder = train(replace(base, train=replace(BASE, steps=1)), prepared).captioner.decoder
+    language = {name: torch.full_like(tensor, 0.01) for name, tensor in decoder.state_dict().items()}
+    frozen = replace(base, phase1=PhaseConfig(share=1.0, decoder=False), phase2=PhaseConfig(share=0.0))
+    found, _ = run(frozen, prepared, language=language)
+    assert all(torch.equal(found[f"decoder.{name}"], tensor) for name, tensor in language.items())
+
+
+def test_training_images_get_their_offset_and_dev_images_none(
+    base: Experiment, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offsets = torch.randn(prepared.offsets.shape, generator=torch.Generator().manual_seed(0))
+    pooled = torch.from_numpy(prepared.train.pooled.astype("float32"))
+    seen: list[bool] = []
+    condition = Captioner.condition
+
+    def spy(self: Captioner, images: ImageFeatures, offset: torch.Tensor) -> Condition:
+        seen.append(self.training)
+        for image, own in zip(images.pooled, offset, strict=True):
+            row = (pooled == image).all(dim=1).nonzero()
+            assert torch.equal(own, offsets[int(row)] if self.training else torch.zeros_like(own))
+            assert len(row) == (1 if self.training else 0)
+        return condition(self, images, offset)
+
+    monkeypatch.setattr(Captioner, "condition", spy)
+    run(base, replace(prepared, offsets=offsets))
+    assert seen.count(True) == 20
+    assert seen.count(False) == 2
+
+
+def test_loss_that_is_no_number_ends_training_and_says_what_to_lower(base: Experiment, prepared: Prepared) -> None:
+    with pytest.raises(ValueError, match=r"the loss is nan at step 1; lower train\.lr \(now 1e\+30\)"):
+        train(replace(base, train=replace(BASE, lr=1e30, warmup=0, precision="fp32")), prepared)
+
+
+def test_shares_of_the_phases_add_up_to_one(tiny: Experiment) -> None:
+    experiment = replace(
+        tiny, train=replace(tiny.train, steps=10), phase1=PhaseConfig(share=0.3), phase2=PhaseConfig(share=0.7)
+    )
+    assert [phase is experiment.phase1 for phase in phase_of_steps(experiment)] == [True] * 3 + [False] * 7
+    with pytest.raises(ValueError, match=r"phase1\.share and phase2\.share must add up to 1, got 0\.3 and 0\.5"):
+        phase_of_steps(replace(experiment, phase2=PhaseConfig(share=0.5)))
+
+
+def test_test_pictures_are_never_opened(
+    tiny: Experiment, built: Encoders, scenes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every test picture unreadable, or gone, reading, preparing and training go on as before."""
+    root = Path(shutil.copytree(scenes_root, tmp_path / "scenes"))
+    first, *rest = sorted((root / "images" / "test").iterdir())
+    first.unlink()
+    for picture in rest:
+        picture.write_bytes(b"")
+    opened: list[Path] = []
+    load = features.load_image
+
+    def spy(path: Path, size: int) -> torch.Tensor:
+        opened.append(path)
+        return load(path, size)
+
+    monkeypatch.setattr(features, "load_image", spy)
+    prepared = prepare(tiny, read_data(ScenesSource(root=root), tmp_path), built, tmp_path)
+    train(replace(tiny, train=replace(tiny.train, steps=2)), prepared)
+    assert {path.parent.name for path in opened} == {"train", "val"}
+    assert len(opened) == 32
