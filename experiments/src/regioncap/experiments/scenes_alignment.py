@@ -86,7 +86,7 @@ def train_alignment(
             embedded = head.embed_text(states.float()).view(len(batch), drawn, head.dim)
             loss = info_nce(head.embed_image(pooled[batch]), embedded, head.scale)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()

@@ -59,7 +59,7 @@ class ScenesEncoders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenesEncodersConfig:
-    """How the encoders are trained. Every choice here was made on the val split of `scenes`."""
+    """How the encoders are trained. Every choice here was made on the val pictures of the encoders' own seed."""
 
     out: Path
     """Folder to write to."""

@@ -86,7 +86,7 @@ def train_detector(
             losses = detector.losses(pictures, boxes, config.precision)
             total: Float[Tensor, ""] = torch.stack(list(losses.values())).sum()
             optimizer.zero_grad(set_to_none=True)
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
             torch.nn.utils.clip_grad_norm_(detector.parameters(), config.gradient_norm)
             optimizer.step()
             schedule.step()

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from regioncap.encoders.detector import Detections, load_detector
 from regioncap.encoders.image_features import ImageFeatures
 from regioncap.encoders.regions import Regions
+from regioncap.encoders.trunk import fold_batch_norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class FasterRcnnEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.detector = load_detector(config.weights)
-        _fold_batch_norm(self.detector.model.backbone)
+        fold_batch_norm(self.detector.model.backbone)
         self.detector.to(memory_format=torch.channels_last)
         self.requires_grad_(False)
         self.eval()
@@ -131,13 +131,3 @@ class FasterRcnnEncoder(nn.Module):
             score_threshold=self.config.score_threshold,
             nms_threshold=self.config.nms_threshold,
         )
-
-
-def _fold_batch_norm(module: nn.Module) -> None:
-    """Put every batch normalisation that follows a convolution into that convolution's weights."""
-    for child in module.modules():
-        if isinstance(child, nn.Sequential):
-            for i in range(len(child) - 1):
-                convolution, norm = child[i], child[i + 1]
-                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    child[i], child[i + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
