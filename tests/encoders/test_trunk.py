@@ -19,9 +19,9 @@ def used_trunk() -> Trunk:
 
 
 def test_the_map_has_late_and_early_channels_at_the_stride() -> None:
-    trunk, images = used_trunk(), torch.randn(2, 3, 32, 48)
+    trunk, images = used_trunk(), torch.randn(2, 3, 32, 32)
     features = trunk(images)
-    assert features.shape == (2, trunk.out_channels, 32 // STRIDE, 48 // STRIDE) == (2, 24, 4, 6)
+    assert features.shape == (2, trunk.out_channels, 32 // STRIDE, 32 // STRIDE) == (2, 24, 4, 4)
     early = F.avg_pool2d(trunk.early(images), 2)
     assert torch.equal(features[:, 16:], early)
 
