@@ -59,7 +59,7 @@ class ScenesEncoders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenesEncodersConfig:
-    """How the encoders are trained. Every choice here was made on the val pictures of the encoders' own seed."""
+    """How the encoders are trained. Choices were made on pictures of a third seed, neither a study's nor this one."""
 
     out: Path
     """Folder to write to."""

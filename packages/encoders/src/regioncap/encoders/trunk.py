@@ -14,7 +14,8 @@ class Trunk(nn.Module):
     """Convolutions from pixels to a stride-8 map: late features, with early ones averaged to the same cells.
 
     The early ones are there for what is known of a region besides its class. Trained on classes alone, the late
-    layers grow blind to the rest: a linear probe on them told 8 colours at 0.69, on the early ones at 0.93 (val).
+    layers grow blind to the rest: after 600 steps on scenes, a linear probe on unseen pictures told 8 colours at 0.69
+    from the late layers' mean over a box, and at 0.87 from the early layers' (at 0.93 with their deviation beside it).
     """
 
     def __init__(self, channels: int, blocks: int) -> None:
