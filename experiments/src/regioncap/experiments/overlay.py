@@ -182,11 +182,11 @@ def _draw_edges(
     centres = (pixels[:, :2] + pixels[:, 2:]) / 2
     ends = _strongest(edges, shown)
     strength = np.array([edges[i, j] for i, j in ends])
-    strength = strength / strength.max(initial=1e-12)
+    shares: list[float] = (strength / strength.max(initial=1e-12)).tolist()
     arcs = [_arc(centres[i], centres[j]) for i, j in ends]
-    for arc, share in zip(arcs, strength, strict=True):
+    for arc, share in zip(arcs, shares, strict=True):
         pen.curve(arc, (0, 0, 0, 130), width=2.5 + 3 * share)
-    for arc, share in zip(arcs, strength, strict=True):
+    for arc, share in zip(arcs, shares, strict=True):
         pen.curve(arc, (255, 255, 255, round(70 + 175 * share)), width=1 + 2.5 * share)
     for region in {end for pair in ends for end in pair} - set(shown):
         x, y = centres[region].tolist()

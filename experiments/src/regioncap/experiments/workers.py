@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Self
 
 from regioncap.experiments.worker import ArmJob, Message, run_arm
 
@@ -26,7 +25,7 @@ class ArmWorkers:
         self._context = multiprocessing.get_context("spawn")
         self._running: dict[Connection, tuple[ArmJob, BaseProcess]] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ArmWorkers":
         return self
 
     def __exit__(
