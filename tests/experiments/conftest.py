@@ -1,11 +1,16 @@
 """A study small enough for a test: scenes with encoders of almost no width, prepared once for all tests."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import io
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 
 import pytest
 import torch
+from PIL import Image
 
 from regioncap.decoder import Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
 from regioncap.encoders import ClipHeadConfig, DetectorConfig, DetectorTrainingConfig, SmallBertConfig, load_detector
@@ -13,16 +18,20 @@ from regioncap.experiments.arms import ARMS
 from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.cli import main
 from regioncap.experiments.config import Experiment, VocabularyConfig
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.data.scenes import KINDS, ScenesConfig, make_scenes
 from regioncap.experiments.data.sources import ScenesSource, read_data
 from regioncap.experiments.encoders import Encoders, ScenesEncodersSource
+from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import scenes
 from regioncap.experiments.scenes_alignment import AlignmentConfig
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
+from regioncap.experiments.worker import ArmJob, Message, run_arm
+from regioncap.experiments.workers import ArmWorkers
 from regioncap.graph import RegionGraphConfig
 from regioncap.guidance import SemanticGuidanceConfig
 
@@ -128,3 +137,117 @@ def make_captioner(tiny: Experiment, prepared: Prepared) -> Callable[[str], Capt
         return captioner
 
     return make
+
+
+@pytest.fixture(scope="session")
+def flags(scenes_root: Path, scenes_weights: Path, cache: Path) -> list[str]:
+    """What makes `ablate scenes` and `train scenes` as small as `tiny`."""
+    values: dict[str, object] = {
+        "data.root": scenes_root,
+        "encoders.weights": scenes_weights,
+        "cache": cache,
+        "dim": 32,
+        "vocabulary.min-count": 1,
+        "banks.min-count": 2,
+        "graph.layers": 1,
+        "graph.heads": 2,
+        "prefix.hidden": 32,
+        "decoder.layers": 1,
+        "decoder.heads": 2,
+        "decoder.width": 32,
+        "train.steps": 8,
+        "train.images-per-step": 4,
+        "train.evaluations": 2,
+        "train.evaluation-images": 4,
+        "search.max-new-tokens": 8,
+    }
+    return [part for key, value in values.items() for part in (f"--{key}", str(value))]
+
+
+class InProcess(ArmWorkers):
+    """A study's workers without processes of their own, each of which would import for seconds."""
+
+    def __iter__(self) -> Iterator[tuple[ArmJob, Message | None]]:
+        for job in self._waiting:
+            yield job, None
+            ours, theirs = multiprocessing.Pipe(duplex=False)
+            run_arm(job, theirs)
+            theirs.close()
+            while ours.poll():
+                try:
+                    yield job, ours.recv()
+                except EOFError:
+                    break
+
+
+class KeptScorer(CaptionScorer):
+    """Loading METEOR takes seconds: one serves all commands, and its fixture closes it."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def command() -> Iterator[Callable[..., Outcome]]:
+    """`regioncap ...` in this process."""
+    scorer, build = KeptScorer(), MetricsConfig.build
+
+    def run(*arguments: object, workers: type[ArmWorkers] = InProcess) -> Outcome:
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+            patch.setattr(MetricsConfig, "build", lambda self: build(self) if self.spice_folder else scorer)
+            patch.setattr("regioncap.experiments.study.ArmWorkers", workers)
+            patch.setattr("regioncap.experiments.worker.signal.signal", lambda *arguments: None)
+            patch.setenv("COLUMNS", "200")
+            with redirect_stderr(io.StringIO()) as err:
+                try:
+                    status = main([str(argument) for argument in arguments])
+                except SystemExit as error:
+                    status = error.code if isinstance(error.code, int) else 0
+        return Outcome(status=status, out=out.getvalue(), err=err.getvalue())
+
+    yield run
+    scorer.close()
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for the folders of studies. They share its MLflow store, which takes seconds to make."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def trained(command: Callable[..., Outcome], flags: list[str], runs: Path) -> tuple[Outcome, Path]:
+    """`regioncap train scenes`: what it said, and its folder."""
+    out = runs / "trained"
+    return command("train", "scenes", "--out", out, *flags), out
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in Flickr8k's layout: twelve JPEGs of many sizes. Not to be changed: copy it."""
+    root = tmp_path_factory.mktemp("photographs") / "flickr"
+    (root / "images").mkdir(parents=True)
+    colours = {"red": (200, 30, 30), "green": (30, 160, 40), "blue": (40, 60, 200), "white": (240, 240, 240)}
+    lines = []
+    for i in range(12):
+        name = f"{1000 + i}_photo.jpg"
+        colour = list(colours)[i % 4]
+        picture = Image.effect_noise((90 + 7 * i, 120 - 5 * i), 40).convert("RGB")
+        picture.paste(colours[colour], (5, 5, 40 + 3 * i, 45))
+        picture.save(root / "images" / name)
+        lines += [f"{name}#{c}\tA {colour} dog number {c} runs on the beach ." for c in range(5)]
+    (root / "captions.txt").write_text("\n".join(lines) + "\n")
+    for split, rows in (("train", range(6)), ("dev", range(6, 9)), ("test", range(9, 12))):
+        (root / f"{split}.txt").write_text("".join(f"{1000 + i}_photo.jpg\n" for i in rows))
+    return root
