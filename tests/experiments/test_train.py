@@ -163,13 +163,12 @@ def test_loss_that_is_no_number_ends_training_and_says_what_to_lower(base: Exper
         train(replace(base, train=replace(BASE, lr=1e30, warmup=0, precision="fp32")), prepared)
 
 
-def test_shares_of_the_phases_add_up_to_one(tiny: Experiment) -> None:
-    experiment = replace(
-        tiny, train=replace(tiny.train, steps=10), phase1=PhaseConfig(share=0.3), phase2=PhaseConfig(share=0.7)
-    )
+def test_steps_are_shared_out_among_the_phases(tiny: Experiment) -> None:
+    shares = {"phase1": PhaseConfig(share=0.3), "phase2": PhaseConfig(share=0.7)}
+    experiment = replace(tiny, train=replace(tiny.train, steps=10), **shares)
     assert [phase is experiment.phase1 for phase in phase_of_steps(experiment)] == [True] * 3 + [False] * 7
     with pytest.raises(ValueError, match=r"phase1\.share and phase2\.share must add up to 1, got 0\.3 and 0\.5"):
-        phase_of_steps(replace(experiment, phase2=PhaseConfig(share=0.5)))
+        replace(experiment, phase2=PhaseConfig(share=0.5))
 
 
 def test_test_pictures_are_never_opened(

@@ -59,3 +59,9 @@ class Experiment:
     search: SearchConfig = field(default_factory=SearchConfig)
     seed: int = 0
     """Seeds the weights, the order of the data and dropout; a study counts up from it."""
+
+    def __post_init__(self) -> None:
+        if abs(self.phase1.share + self.phase2.share - 1) > 1e-6:
+            raise ValueError(
+                f"phase1.share and phase2.share must add up to 1, got {self.phase1.share} and {self.phase2.share}"
+            )

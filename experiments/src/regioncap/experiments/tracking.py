@@ -14,6 +14,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
 
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import flatten, to_dict
@@ -32,8 +33,14 @@ class StudyTracker:
         home.mkdir(parents=True, exist_ok=True)
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
-        self.client = MlflowClient(tracking_uri=self.uri)
-        found = self.client.get_experiment_by_name(name)
+        try:
+            self.client = MlflowClient(tracking_uri=self.uri)
+            found = self.client.get_experiment_by_name(name)
+        except MlflowException as error:
+            raise ValueError(
+                f"MLflow's store {self.uri} cannot be opened ({error}); mend or unset MLFLOW_TRACKING_URI, or choose "
+                "another --out"
+            ) from error
         artifacts = (home / "mlartifacts" / name).as_uri() if self.uri.startswith("sqlite:") else None
         self.experiment_id = found.experiment_id if found else self.client.create_experiment(name, artifacts)
         self.runs: dict[str, str] = {}

@@ -103,13 +103,10 @@ def train(
 
 
 def phase_of_steps(experiment: Experiment) -> list[PhaseConfig]:
-    """The phase that each step belongs to. Raises ValueError unless the shares add up to 1."""
-    first, second = experiment.phase1, experiment.phase2
-    if abs(first.share + second.share - 1) > 1e-6:
-        raise ValueError(f"phase1.share and phase2.share must add up to 1, got {first.share} and {second.share}")
+    """The phase that each step belongs to."""
     steps = experiment.train.steps
-    boundary = round(steps * first.share)
-    return [first] * boundary + [second] * (steps - boundary)
+    boundary = round(steps * experiment.phase1.share)
+    return [experiment.phase1] * boundary + [experiment.phase2] * (steps - boundary)
 
 
 class _DevCurve:
