@@ -246,7 +246,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = Image.effect_noise((90 + 7 * i, 120 - 5 * i), 40).convert("RGB")
         picture.paste(colours[colour], (5, 5, 40 + 3 * i, 45))
         picture.save(root / "images" / name)
-        lines += [f"{name}#{c}\tA {colour} dog number {c} runs on the beach ." for c in range(5)]
+        lines += [f"{name}#{c}\tA {colour} dog runs on the beach {c} ." for c in range(5)]
     (root / "captions.txt").write_text("\n".join(lines) + "\n")
     for split, rows in (("train", range(6)), ("dev", range(6, 9)), ("test", range(9, 12))):
         (root / f"{split}.txt").write_text("".join(f"{1000 + i}_photo.jpg\n" for i in rows))
