@@ -32,7 +32,7 @@ def scenes() -> Experiment:
         decoder=Gpt2DecoderConfig(layers=2, heads=4, width=128, positions=96, dropout=0.1),
         phase1=PhaseConfig(share=0.7),
         phase2=PhaseConfig(share=0.3, clip_layers=2),
-        train=TrainConfig(steps=700, images_per_step=16, lr=2e-3),
+        train=TrainConfig(steps=700, lr=2e-3),
         search=SearchConfig(greedy_tokens=3, beams=3, max_new_tokens=24),
     )
 
