@@ -2,6 +2,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -20,11 +21,13 @@ class Patches:
 
     def __init__(self, fail_at: int | None = None, scale: float = 1.0) -> None:
         self.batches, self.fail_at, self.scale = 0, fail_at, scale
+        self.lock = Lock()  # batches come from several threads
 
     def __call__(self, images: torch.Tensor) -> ImageFeatures:
-        if self.batches == self.fail_at:
-            raise KeyboardInterrupt
-        self.batches += 1
+        with self.lock:
+            if self.batches == self.fail_at:
+                raise KeyboardInterrupt
+            self.batches += 1
         quarters = images.unfold(2, 4, 4).unfold(3, 4, 4).mean((-1, -2)).flatten(2).mT  # B 4 3
         bright = quarters.mean(-1)
         valid, order = (bright > 0.2).sort(dim=1, descending=True, stable=True)
