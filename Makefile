@@ -53,7 +53,7 @@ dashboard: $(STAMP) ## MLflow in the browser, over the studies under runs/
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
 
 encoders: $(STAMP) ## Retrain the small scenes encoders that ship with the project
-	$(BIN)/regioncap train-scenes-encoders
+	$(BIN)/regioncap train-scenes-encoders --out experiments/src/regioncap/experiments/assets/scenes
 
 lock: $(STAMP) ## Write requirements.lock from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -vE '^(regioncap|pip|setuptools)' > requirements.lock

@@ -133,7 +133,6 @@ class _Study:
         self.tracker.data(self.parent, self.data, contexts, self.prepared.folder.name)
         status = "FAILED"
         try:
-            self._score_floor()
             failed = self._run_jobs(jobs)
             rows = self._rows()
             self._report(rows)
@@ -166,6 +165,7 @@ class _Study:
             kept = f"{len(jobs) - len(todo)} of {len(jobs)} arms were finished before and are kept; {len(todo)} to go"
             print(f"{kept}. To run them anew, remove {self.options.out}", flush=True)
         if not todo:
+            self._score_floor()
             return {}
         steps = self.base.train.steps
         with (
@@ -173,6 +173,8 @@ class _Study:
             ArmWorkers(todo, self.options.jobs or os.cpu_count() or 1) as workers,
         ):
             for job, message in workers:
+                if message is not None and RETRIEVAL not in self.scores:
+                    self._score_floor()  # not before arms train: SPICE parses the references first, for a minute or more
                 if message is None:
                     for left in (job.out / _LOGGED, job.out / "error.txt"):
                         left.unlink(missing_ok=True)

@@ -37,11 +37,8 @@ class ArmWorkers:
             process.join()
 
     def __iter__(self) -> Iterator[tuple[ArmJob, Message | None]]:
-        while self._waiting or self._running:
-            while self._waiting and len(self._running) < self._at_once:
-                job = self._waiting.pop(0)
-                yield job, None
-                self._start(job)
+        yield from self._fill()
+        while self._running:
             for ready in wait(list(self._running)):
                 assert isinstance(ready, Connection)
                 job, process = self._running[ready]
@@ -50,7 +47,14 @@ class ArmWorkers:
                     process.join()
                     ready.close()
                     del self._running[ready]
+                    yield from self._fill()  # before the caller scores what is done: no core waits for that
                 yield job, message
+
+    def _fill(self) -> Iterator[tuple[ArmJob, None]]:
+        while self._waiting and len(self._running) < self._at_once:
+            job = self._waiting.pop(0)
+            yield job, None
+            self._start(job)
 
     def _start(self, job: ArmJob) -> None:
         ours, theirs = self._context.Pipe(duplex=False)
