@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import tyro
 
@@ -36,8 +36,8 @@ Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `region
 class AblateCommand:
     """The ablation study: every arm with every seed, scored on dev."""
 
-    study: tyro.conf.OmitArgPrefixes[StudyOptions]
-    experiment: tyro.conf.OmitArgPrefixes[Experiment]
+    study: Annotated[StudyOptions, tyro.conf.arg(name="")]
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class TrainCommand:
 
     arm: str = "+graph+guidance"
     """Which row of the study to train."""
-    study: tyro.conf.OmitArgPrefixes[StudyOptions]
-    experiment: tyro.conf.OmitArgPrefixes[Experiment]
+    study: Annotated[StudyOptions, tyro.conf.arg(name="")]
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class EvaluateCommand:
 
     checkpoint: tyro.conf.Positional[Path]
     """Folder written by `regioncap train` or `ablate`."""
-    options: tyro.conf.OmitArgPrefixes[EvaluateOptions] = field(default_factory=EvaluateOptions)
+    options: Annotated[EvaluateOptions, tyro.conf.arg(name="")] = field(default_factory=EvaluateOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class CaptionCommand:
     """Folder written by `regioncap train` or `ablate`."""
     paths: tyro.conf.Positional[tuple[Path, ...]]
     """Picture files, and folders to look for them in."""
-    options: tyro.conf.OmitArgPrefixes[CaptionOptions] = field(default_factory=CaptionOptions)
+    options: Annotated[CaptionOptions, tyro.conf.arg(name="")] = field(default_factory=CaptionOptions)
 
 
 Command = TypeVar("Command")
