@@ -10,7 +10,7 @@ from regioncap.experiments.arms import ARMS
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import ConfigError, flatten, from_dict, to_dict
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
-from regioncap.experiments.language import TextLanguageConfig
+from regioncap.experiments.language import LanguageConfig
 from regioncap.experiments.presets import PRESETS
 
 
@@ -26,14 +26,14 @@ def test_paths_and_whole_numbers_in_float_fields_come_back_as_their_types() -> N
     experiment = replace(
         photos,
         data=Flickr8kConfig(root=Path("some") / "folder"),
-        language=TextLanguageConfig(captions=Path("captions.txt")),
+        language=LanguageConfig(captions=Path("captions.txt")),
     )
     values = json.loads(json.dumps(to_dict(experiment)))
     values["train"]["lr"] = 1
     back = from_dict(Experiment, values)
     assert back == replace(experiment, train=replace(photos.train, lr=1.0))
     assert isinstance(back.data.root, Path)
-    assert isinstance(back.language, TextLanguageConfig)
+    assert isinstance(back.language, LanguageConfig)
     assert isinstance(back.language.captions, Path)
     assert isinstance(back.train.lr, float)
 

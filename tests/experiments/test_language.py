@@ -7,7 +7,7 @@ import torch
 from regioncap.decoder import CaptionTokenizer, Gpt2Decoder, Gpt2DecoderConfig
 from regioncap.experiments import language
 from regioncap.experiments.data.dataset import DataError
-from regioncap.experiments.language import NoLanguageConfig, TextLanguageConfig, load_language
+from regioncap.experiments.language import LanguageConfig, load_language
 
 SHAPE = Gpt2DecoderConfig(layers=1, heads=2, width=16, positions=48, dropout=0.0)
 
@@ -26,7 +26,7 @@ def text(captions: Sequence[str], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def learn(tokenizer: CaptionTokenizer, captions: Sequence[str], tmp_path: Path) -> Callable[..., Path | None]:
-    def weights(config: TextLanguageConfig, decoder: Gpt2DecoderConfig = SHAPE) -> Path | None:
+    def weights(config: LanguageConfig, decoder: Gpt2DecoderConfig = SHAPE) -> Path | None:
         return config.weights(decoder, tokenizer, captions, tmp_path / "cache")
 
     return weights
@@ -51,7 +51,7 @@ def loss(decoder: Gpt2Decoder, tokenizer: CaptionTokenizer, captions: Sequence[s
 def test_decoder_speaks_the_language_better_afterwards(
     learn: Callable[..., Path], text: Path, tokenizer: CaptionTokenizer, captions: Sequence[str]
 ) -> None:
-    file = learn(TextLanguageConfig(captions=text, steps=40, batch=16, lr=1e-2))
+    file = learn(LanguageConfig(captions=text, steps=40, batch=16, lr=1e-2))
     torch.manual_seed(0)
     decoder = SHAPE.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
     before = loss(decoder, tokenizer, captions)
@@ -62,7 +62,7 @@ def test_decoder_speaks_the_language_better_afterwards(
 def test_weights_are_made_once_for_the_same_settings(
     learn: Callable[..., Path], text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TextLanguageConfig(captions=text, steps=2, batch=4)
+    config = LanguageConfig(captions=text, steps=2, batch=4)
     first = learn(config)
 
     def never(*arguments: object) -> None:
@@ -71,7 +71,7 @@ def test_weights_are_made_once_for_the_same_settings(
     monkeypatch.setattr(language, "learn_language", never)
     assert learn(config) == first
     for other, decoder in [
-        (TextLanguageConfig(captions=text, steps=3, batch=4), SHAPE),
+        (LanguageConfig(captions=text, steps=3, batch=4), SHAPE),
         (config, Gpt2DecoderConfig(layers=2, heads=2, width=16, positions=48)),
     ]:
         with pytest.raises(AssertionError, match="learned again"):
@@ -92,25 +92,25 @@ def test_caption_files_of_data_sets_are_read_without_their_names(
         return {"x": torch.zeros(1)}
 
     monkeypatch.setattr(language, "learn_language", spy)
-    learn(TextLanguageConfig(captions=text))
+    learn(LanguageConfig(captions=text))
     assert seen == [["A red house .", "plain line"]]
 
 
 def test_missing_and_empty_files_are_named(learn: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.txt: no such file; --language\.captions wants a text file"):
-        learn(TextLanguageConfig(captions=tmp_path / "none.txt"))
+        learn(LanguageConfig(captions=tmp_path / "none.txt"))
     empty = tmp_path / "empty.txt"
     empty.write_text("\n \n")
     with pytest.raises(DataError, match=r"empty\.txt holds no caption"):
-        learn(TextLanguageConfig(captions=empty))
+        learn(LanguageConfig(captions=empty))
 
 
 def test_null_stage_has_no_weights(tokenizer: CaptionTokenizer, tmp_path: Path) -> None:
-    assert NoLanguageConfig().weights(SHAPE, tokenizer, (), tmp_path) is None
+    assert LanguageConfig().weights(SHAPE, tokenizer, (), tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("fields", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}])
 def test_settings_out_of_range_are_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"language\.steps and \.batch must be at least 1 and \.lr positive"):
-        TextLanguageConfig(captions=Path("x"), **fields)  # type: ignore[arg-type]
+        LanguageConfig(captions=Path("x"), **fields)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.encoders import PhotoEncodersSource
 from regioncap.experiments.generate import generate_over
-from regioncap.experiments.language import TextLanguageConfig
+from regioncap.experiments.language import LanguageConfig
 from regioncap.experiments.phases import TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import photos
@@ -78,7 +78,7 @@ def test_full_captioner_trains_on_them_from_a_language_learned_before(
     text = tmp_path / "text.txt"
     text.write_text("a red dog runs on the beach\nthe blue dog sits\n" * 4)
     flat = [caption for image in study_of_photos.train_images for caption in image.captions]
-    config = TextLanguageConfig(captions=text, steps=2, batch=4)
+    config = LanguageConfig(captions=text, steps=2, batch=4)
     weights = config.weights(experiment.decoder, study_of_photos.tokenizer, flat, tmp_path)
     trained = train(ARMS["+graph+guidance"].make(experiment), study_of_photos, language=load_file(weights))
     parts = generate_over(trained.captioner, study_of_photos.dev, study_of_photos.tokenizer, experiment.search)

@@ -8,7 +8,7 @@ from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.data.sources import ScenesSource
 from regioncap.experiments.encoders import PhotoEncodersSource, ScenesEncodersSource
-from regioncap.experiments.language import NoLanguageConfig, TextLanguageConfig
+from regioncap.experiments.language import LanguageConfig
 from regioncap.experiments.objectives import ObjectiveConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.graph import FusionConfig, GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
@@ -44,7 +44,7 @@ class Experiment:
     """D, the joint width of regions, words and the fused vector."""
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     banks: KeywordBanksConfig = field(default_factory=KeywordBanksConfig)
-    language: NoLanguageConfig | TextLanguageConfig = field(default_factory=NoLanguageConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
     """Whether the decoder first learns its language from text alone."""
     adapter: AdapterConfig | NoRegionsConfig = field(default_factory=AdapterConfig)
     graph: RegionGraphConfig | NoGraphConfig = field(default_factory=RegionGraphConfig)

@@ -26,21 +26,12 @@ _MAX_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoLanguageConfig:
-    """Null stage: the decoder starts from random weights."""
-
-    def weights(
-        self, decoder: Gpt2DecoderConfig, tokenizer: CaptionTokenizer, train_captions: Sequence[str], cache: Path
-    ) -> None:
-        """There are none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextLanguageConfig:
+class LanguageConfig:
     """Next-word prediction on captions of other pictures, before any image is seen."""
 
-    captions: Path
-    """Text file, a caption a line; `name.jpg#k<TAB>caption` is read too."""
+    captions: Path | None = None
+    """Text file, a caption a line (`name.jpg#k<TAB>caption` is read too). None: the decoder starts from random
+    weights and learns its language with the images."""
     steps: int = 1500
     """Optimiser steps of `batch` captions."""
     batch: int = 128
@@ -57,12 +48,14 @@ class TextLanguageConfig:
 
     def weights(
         self, decoder: Gpt2DecoderConfig, tokenizer: CaptionTokenizer, train_captions: Sequence[str], cache: Path
-    ) -> Path:
-        """A safetensors file of decoder weights, made now unless `cache` holds it already.
+    ) -> Path | None:
+        """A safetensors file of decoder weights, made now unless `cache` holds it already; None without captions.
 
         Captions that occur in the training captions are fine; the file must hold none of dev or test, which nobody
         but its owner can see to. Raises DataError if the file is missing or holds no caption.
         """
+        if self.captions is None:
+            return None
         if not self.captions.is_file():
             raise DataError(f"{self.captions}: no such file; --language.captions wants a text file, a caption a line")
         text = self.captions.read_bytes()
@@ -84,7 +77,7 @@ class TextLanguageConfig:
 
 
 def learn_language(
-    config: TextLanguageConfig, decoder: Gpt2DecoderConfig, tokenizer: CaptionTokenizer, captions: Sequence[str]
+    config: LanguageConfig, decoder: Gpt2DecoderConfig, tokenizer: CaptionTokenizer, captions: Sequence[str]
 ) -> dict[str, Tensor]:
     """Train a decoder on `captions` without any prefix and return its weights."""
     torch.manual_seed(config.seed)
@@ -112,6 +105,6 @@ def learn_language(
 
 
 def load_language(file: Path) -> Mapping[str, Tensor]:
-    """Weights written by `TextLanguageConfig.weights`."""
+    """Weights written by `LanguageConfig.weights`."""
     weights: Mapping[str, Tensor] = load_file(file)
     return weights

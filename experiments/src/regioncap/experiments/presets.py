@@ -56,8 +56,8 @@ def photos() -> Experiment:
         decoder=Gpt2DecoderConfig(layers=2, heads=4, width=256, positions=128, dropout=0.1),
         phase1=PhaseConfig(share=0.7),
         phase2=PhaseConfig(share=0.3, clip_layers=2),
-        train=TrainConfig(steps=1300),
-        search=SearchConfig(greedy_tokens=3, beams=3, max_new_tokens=30),
+        train=TrainConfig(steps=2000),
+        search=SearchConfig(greedy_tokens=1, beams=5, max_new_tokens=30),
     )
 
 

@@ -174,7 +174,8 @@ class _Study:
         ):
             for job, message in workers:
                 if message is not None and RETRIEVAL not in self.scores:
-                    self._score_floor()  # not before arms train: SPICE parses the references first, for a minute or more
+                    # Not before arms train: SPICE parses the references first, for a minute or more.
+                    self._score_floor()
                 if message is None:
                     for left in (job.out / _LOGGED, job.out / "error.txt"):
                         left.unlink(missing_ok=True)

@@ -80,7 +80,7 @@ def train_clip_head(
                 texts = head.embed_text(text[batch.unsqueeze(1), choice].flatten(0, 1)).view(-1, drawn, head.dim)
                 loss = info_nce(images, texts, head.scale)
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 schedule.step()
                 losses.append(loss.item())
