@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regioncap.experiments.statistics import mean_and_spread, paired_bootstrap
+from regioncap.experiments.statistics import paired_bootstrap
 
 
 def scores(values) -> dict[str, float]:
@@ -21,28 +21,6 @@ def slow_bootstrap(difference: np.ndarray, samples: int, seed: int) -> float:
         chosen = [generator.randint(len(difference)) for _ in difference]
         extreme += abs(np.mean([shifted[index] for index in chosen])) >= abs(difference.mean())
     return (1 + extreme) / (1 + samples)
-
-
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8))
-def test_spread_is_the_sample_deviation(values):
-    spread = mean_and_spread(values)
-    mean = sum(values) / len(values)
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    assert spread.mean == pytest.approx(mean, abs=1e-9)
-    assert spread.std == pytest.approx(variance**0.5, abs=1e-6)
-    assert spread.seeds == len(values)
-    assert "seed" not in str(spread)
-
-
-def test_one_seed_has_no_spread_and_says_so():
-    spread = mean_and_spread([0.4])
-    assert (spread.mean, spread.std, spread.seeds) == (0.4, 0.0, 1)
-    assert "one seed" in str(spread)
-
-
-def test_no_values_are_refused():
-    with pytest.raises(ValueError, match="no values"):
-        mean_and_spread([])
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.12, 0.2])

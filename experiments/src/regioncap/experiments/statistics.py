@@ -1,33 +1,11 @@
-"""What several seeds and two arms say together: mean and spread, and whether a difference is more than chance."""
+"""Whether the difference of two arms is more than chance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 _SCORES_AT_ONCE = 1_000_000
 """Scores drawn together: bounds memory to some 30 MB whatever the number of images."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeanAndSpread:
-    """Mean and spread of one number over seeds."""
-
-    mean: float
-    std: float
-    """Sample standard deviation (n - 1). 0.0 for one seed, where there is no spread to know: see `seeds`."""
-    seeds: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4g} (one seed)" if self.seeds == 1 else f"{self.mean:.4g} ± {self.std:.2g}"
-
-
-def mean_and_spread(values: Sequence[int | float]) -> MeanAndSpread:
-    """Mean and sample standard deviation (n - 1) over seeds. Raises ValueError if there are no values."""
-    if not values:
-        raise ValueError("no values to take the mean of: at least one seed is needed")
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return MeanAndSpread(mean=float(np.mean(values)), std=std, seeds=len(values))
 
 
 def paired_bootstrap(
@@ -44,7 +22,7 @@ def paired_bootstrap(
     where d* are as many images drawn from d with replacement: the bootstrap test with the differences shifted to the
     null hypothesis of no difference (Efron and Tibshirani 1993, sec. 16.4). Each argument holds one mapping of image
     to score per seed. Images are what is resampled and seeds are averaged first, so p speaks of other images and the
-    same training runs; the spread over seeds is `mean_and_spread`'s to tell. Metrics that are no means over images
+    same training runs; the spread over seeds is the table's to tell. Metrics that are no means over images
     (BLEU, METEOR) enter with their per-image scores.
     Raises ValueError if an arm has no seeds, the images differ, or samples is below 1.
     """

@@ -192,7 +192,7 @@ class _Study:
                     cider = self._take(job, result)
                     progress.finish(job.name, f"CIDEr {100 * cider:.1f}")
                 else:
-                    self.tracker.curve(self.open_runs[job.name], message.step, message.values)
+                    self.tracker.curve(self.open_runs[job.name], message.step, _in_percent(message.values))
                     progress.update(job.name, message.step, **_shown(message.values))
         return failed
 
@@ -213,7 +213,7 @@ class _Study:
         if not (job.out / _LOGGED).exists():
             run_id = self._begin(job)
             costs = {"parameters": float(result["parameters"]), "train_cpu_s": result["train_cpu_s"]}
-            self.tracker.scores(run_id, scores.corpus, costs)
+            self.tracker.scores(run_id, {name: 100 * score for name, score in scores.corpus.items()}, costs)
             self.tracker.captions(run_id, self._caption_table(scores, result["captions"]))
             self.tracker.pictures(run_id, self._draw(job))
             self.tracker.end(self.open_runs.pop(job.name))
@@ -304,18 +304,22 @@ class _Study:
         print_table(rows, self.title)
         for name in ("table.json", "table.md", "table.png"):
             self.tracker.file(self.parent, self.options.out / name)
-        means = {f"{row.arm}.CIDEr": row.metrics["CIDEr"].mean for row in rows}
+        means = {f"{row.arm}.CIDEr": 100 * row.metrics["CIDEr"].mean for row in rows}
         self.tracker.scores(self.parent, {_mlflow_key(name): value for name, value in means.items()})
         print(f"Table, figure, captions and checkpoints: {self.options.out}; dashboard: {self.tracker.dashboard}")
 
 
 def write_scores(file: Path, scores: Scores, captions: Mapping[str, str]) -> None:
-    """Corpus and per-image scores as JSON, in fractions, with the captions they are of."""
+    """Corpus and per-image scores as JSON, in percent as the paper prints them, with the captions they are of."""
     content = {
-        "corpus": dict(scores.corpus),
+        "unit": "percent",
+        "corpus": {metric: 100 * score for metric, score in scores.corpus.items()},
         "missing": dict(scores.missing),
         "warnings": list(scores.warnings),
-        "per_image": {name: {"caption": captions[name], **per_image} for name, per_image in scores.per_image.items()},
+        "per_image": {
+            name: {"caption": captions[name]} | {metric: 100 * score for metric, score in per_image.items()}
+            for name, per_image in scores.per_image.items()
+        },
     }
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1))
@@ -326,6 +330,11 @@ def _shown(values: Mapping[str, float]) -> dict[str, float]:
     """What the progress line shows of a worker's values."""
     names = {"loss.total": "loss", "dev.cider": "cider", "images_per_cpu_s": "images_per_s"}
     return {names[name]: value for name, value in values.items() if name in names}
+
+
+def _in_percent(values: Mapping[str, float]) -> dict[str, float]:
+    """A point of the curves with its metric as the table prints it."""
+    return {name: 100 * value if name == "dev.cider" else value for name, value in values.items()}
 
 
 def _mlflow_key(name: str) -> str:
