@@ -13,7 +13,7 @@ def example() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_matches_a_slow_loop():
     valid, tokens, mask = example()
     packed = pack_captions(valid, tokens, mask)
-    assert packed.tokens.shape == (2, 6)
+    assert packed.tokens.shape == (2, 12)  # 6 rounded up, but no more than all 3 x 4
     for b in range(2):
         seen = int(valid[b].sum())
         slots = [("prefix", s, int(valid[b, :s].sum()) if valid[b, s] else 0, bool(valid[b, s])) for s in range(3)]
@@ -22,7 +22,7 @@ def test_matches_a_slow_loop():
         for s, (_, _, position, _) in enumerate(slots):
             assert packed.positions[b, s] == position
         assert packed.tokens[b, : len(slots) - 3].tolist() == [token for _, token, _, _ in slots[3:]]
-        assert packed.real[b].tolist() == [True] * (len(slots) - 3) + [False] * (9 - len(slots))
+        assert packed.real[b].tolist() == [True] * (len(slots) - 3) + [False] * (15 - len(slots))
         for i, (caption, _, _, _) in enumerate(slots):
             for j, (other, _, _, real) in enumerate(slots):
                 may = i == j or (j < i and real and other in ("prefix", caption))

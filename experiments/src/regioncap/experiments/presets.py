@@ -53,10 +53,10 @@ def photos() -> Experiment:
         dim=256,
         graph=RegionGraphConfig(k=5, metric="semantic", layers=2, heads=4),
         prefix=TokenPrefixConfig(tokens=10),
-        decoder=Gpt2DecoderConfig(layers=2, heads=4, width=256, positions=128, dropout=0.1),
+        decoder=Gpt2DecoderConfig(layers=2, heads=4, width=256, positions=128, dropout=0.15),
         phase1=PhaseConfig(share=0.7),
         phase2=PhaseConfig(share=0.3, clip_layers=2),
-        train=TrainConfig(steps=2000),
+        train=TrainConfig(steps=2400),
         search=SearchConfig(greedy_tokens=1, beams=5, max_new_tokens=30),
     )
 

@@ -13,8 +13,11 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from regioncap.decoder.attention import as_bias, attend, attend_shared, causal, compute_dtype, project
 from regioncap.decoder.dropout import ByteDropout
-from regioncap.decoder.packing import pack_captions
+from regioncap.decoder.packing import pack_captions, round_up
 from regioncap.decoder.state import DecoderState
+
+_ROWS = 128
+"""Hidden states go to the vocabulary in multiples of this many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +196,9 @@ class Gpt2Decoder(nn.Module):
         if tokens.shape[-1] < 2:
             raise ValueError(f"captions need bos and at least one more token, got {tokens.shape[-1]} tokens")
         hidden, order, real = self._hidden(prefix, valid, tokens[..., :-1], mask[..., 1:])
-        logits = self.model.lm_head(hidden).float()  # the sum over the vocabulary needs more than bf16
+        n = len(hidden)
+        padded = F.pad(hidden, (0, 0, 0, round_up(n, _ROWS) - n))  # few shapes, see packing
+        logits = self.model.lm_head(padded)[:n].float()  # the sum over the vocabulary needs more than bf16
         targets = tokens[..., 1:].flatten(1).gather(1, order)[real]
         return F.cross_entropy(logits, targets, reduction="none"), order, real
 
