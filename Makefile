@@ -47,7 +47,8 @@ format: $(STAMP) ## Rewrite the sources as ruff likes them
 	$(BIN)/ruff format .
 
 bench: $(STAMP) ## Latency and memory of the stages
-	$(BIN)/python -m pytest benchmarks --benchmark-only -o addopts=--import-mode=importlib -o python_files='bench_*.py'
+	$(BIN)/python -m pytest benchmarks --benchmark-only \
+		-o addopts='--import-mode=importlib -m "not slow"' -o python_files='bench_*.py'
 
 dashboard: $(STAMP) ## MLflow in the browser, over the studies under runs/
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db

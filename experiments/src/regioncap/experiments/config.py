@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import tyro
+
 from regioncap.decoder import FusedPrefixConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
 from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 from regioncap.experiments.banks import KeywordBanksConfig
@@ -36,7 +38,7 @@ class VocabularyConfig:
 class Experiment:
     """Data, stages from left to right, objectives, training and search of one captioner."""
 
-    preset: str
+    preset: tyro.conf.Suppress[str]
     """The preset this started from; names the study."""
     data: ScenesSource | Flickr8kConfig
     encoders: ScenesEncodersSource | PhotoEncodersSource

@@ -10,7 +10,7 @@ from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.features import extract
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.metrics import MetricsConfig, Scores
-from regioncap.experiments.study import write_scores
+from regioncap.experiments.scores_file import write_scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

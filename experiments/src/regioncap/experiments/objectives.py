@@ -32,7 +32,7 @@ class ObjectiveConfig:
     alpha2: float = 0.3
     """Weight of the gate's sparsity."""
     gate_lambda: float = 0.001
-    """lambda of eq. 18. At 0.1 every gate closed (see docs/decisions.md)."""
+    """lambda of eq. 18. At 0.1 every gate closed on scenes by step 200 (docs/decisions.md)."""
     temperature: float = 0.07
     """Softmax temperature of `align: contrastive`."""
 

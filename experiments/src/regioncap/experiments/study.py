@@ -4,7 +4,6 @@ Arms train in processes of their own, one thread each, as many at a time as ther
 scores captions and writes to MLflow. What is finished stays: `resume` skips it.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from regioncap.experiments.prepare import Prepared, dev_split, prepare
 from regioncap.experiments.progress import StudyProgress
 from regioncap.experiments.report import MetricSummary, StudyRow, print_table, write_study
 from regioncap.experiments.retrieval import nearest_captions
+from regioncap.experiments.scores_file import write_scores
 from regioncap.experiments.statistics import paired_bootstrap
 from regioncap.experiments.tracking import StudyTracker
 from regioncap.experiments.worker import ArmJob, finished
@@ -307,23 +307,6 @@ class _Study:
         means = {f"{row.arm}.CIDEr": 100 * row.metrics["CIDEr"].mean for row in rows}
         self.tracker.scores(self.parent, {_mlflow_key(name): value for name, value in means.items()})
         print(f"Table, figure, captions and checkpoints: {self.options.out}; dashboard: {self.tracker.dashboard}")
-
-
-def write_scores(file: Path, scores: Scores, captions: Mapping[str, str]) -> None:
-    """Corpus and per-image scores as JSON, in percent as the paper prints them, with the captions they are of."""
-    content = {
-        "unit": "percent",
-        "corpus": {metric: 100 * score for metric, score in scores.corpus.items()},
-        "missing": dict(scores.missing),
-        "warnings": list(scores.warnings),
-        "per_image": {
-            name: {"caption": captions[name]} | {metric: 100 * score for metric, score in per_image.items()}
-            for name, per_image in scores.per_image.items()
-        },
-    }
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.rename(file)
 
 
 def _shown(values: Mapping[str, float]) -> dict[str, float]:

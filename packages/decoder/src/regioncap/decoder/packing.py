@@ -7,8 +7,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 _SLOTS = 16
-"""Rows are as long as a multiple of this. The CPU's matrix library compiles and keeps a kernel for every shape it meets:
-with a length of its own for every step that took a tenth of the time, and memory grew to gigabytes."""
+"""Rows are as long as a multiple of this. The CPU's matrix library compiles and keeps a kernel for every shape it
+meets: with a length of its own for every step that took a tenth of the time, and memory grew to gigabytes."""
 
 
 def round_up(n: int, step: int) -> int:

@@ -1,0 +1,24 @@
+"""Scores on disk, beside the captions that they are of."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from regioncap.experiments.metrics import Scores
+
+
+def write_scores(file: Path, scores: Scores, captions: Mapping[str, str]) -> None:
+    """Corpus and per-image scores as JSON, in percent as the paper prints them, with the captions they are of."""
+    content = {
+        "unit": "percent",
+        "corpus": {metric: 100 * score for metric, score in scores.corpus.items()},
+        "missing": dict(scores.missing),
+        "warnings": list(scores.warnings),
+        "per_image": {
+            name: {"caption": captions[name]} | {metric: 100 * score for metric, score in per_image.items()}
+            for name, per_image in scores.per_image.items()
+        },
+    }
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1))
+    partial.rename(file)
