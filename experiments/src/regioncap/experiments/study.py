@@ -128,7 +128,7 @@ class _Study:
         self.open_runs: dict[str, str] = {}  # job -> MLflow run that is going on
 
     def run(self, jobs: Sequence[ArmJob]) -> list[StudyRow]:
-        self.parent = self.tracker.run("study", self.base, kind="study")
+        self.parent = self.tracker.run("study", self.base, title=self.options.out.resolve().name, kind="study")
         contexts = {"train": "training", dev_split(self.data): "validation"}
         self.tracker.data(self.parent, self.data, contexts, self.prepared.folder.name)
         status = "FAILED"

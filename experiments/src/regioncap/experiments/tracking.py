@@ -52,14 +52,16 @@ class StudyTracker:
         """The command that shows the runs in a browser."""
         return f"mlflow ui --backend-store-uri {self.uri}"
 
-    def run(self, name: str, experiment: Experiment, parent: str | None = None, **tags: str) -> str:
-        """The id of the run of this name, made now or, in a resumed study, taken up again."""
+    def run(
+        self, name: str, experiment: Experiment, parent: str | None = None, title: str | None = None, **tags: str
+    ) -> str:
+        """The id of the run of this name, made now or, in a resumed study, taken up again; `title` is what it shows."""
         if name in self.runs:
             self.client.update_run(self.runs[name], status="RUNNING")
             return self.runs[name]
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
+        run = self.client.create_run(self.experiment_id, tags=tags, run_name=title or name)
         run_id: str = run.info.run_id
         parameters = [Param(key, str(value)) for key, value in flatten(experiment).items()]
         self.client.log_batch(run_id, params=parameters)
