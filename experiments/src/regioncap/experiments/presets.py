@@ -57,7 +57,7 @@ def photos() -> Experiment:
         phase1=PhaseConfig(share=0.7),
         phase2=PhaseConfig(share=0.3, clip_layers=2),
         train=TrainConfig(steps=3600),
-        search=SearchConfig(greedy_tokens=1, beams=5, max_new_tokens=30),
+        search=SearchConfig(greedy_tokens=1, beams=5, max_new_tokens=30, length_penalty=0.7),
     )
 
 
