@@ -90,7 +90,7 @@ def client_of(out: Path) -> MlflowClient:
 
 
 def runs_of(out: Path) -> dict[str, Run]:
-    """The MLflow runs of a study by name: its parent and that one's children, no more and no less."""
+    """The MLflow runs of a study: its parent as `study` and that one's children by name, no more and no less."""
     client = client_of(out)
     experiment = client.get_experiment_by_name("regioncap-scenes")
     assert experiment is not None
@@ -99,7 +99,7 @@ def runs_of(out: Path) -> dict[str, Run]:
         [experiment.experiment_id], filter_string=f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     )
     assert len({run.info.run_name for run in children}) == len(children)
-    return {run.info.run_name: run for run in (parent, *children)}
+    return {"study": parent} | {run.info.run_name: run for run in children}
 
 
 def test_killed_arm_is_one_line_and_a_status(study: Study) -> None:
