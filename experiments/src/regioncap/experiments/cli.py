@@ -1,5 +1,6 @@
 """The command line. Config fields are dotted flags, the same everywhere: `--graph.k 7 --train.steps 1300`."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from regioncap.experiments.caption import CaptionOptions, caption
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.evaluate import EvaluateOptions, evaluate
 from regioncap.experiments.metrics import JavaWorkerError
+from regioncap.experiments.metrics.spice_models import default_spice_folder
+from regioncap.experiments.metrics.spice_setup import SpiceSetup, setup_spice
 from regioncap.experiments.presets import PRESETS
 from regioncap.experiments.report import MetricSummary, StudyRow, print_table
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
@@ -25,10 +28,19 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
+  regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
 PRESET is `scenes` (procedural pictures, made on the spot) or `photos` (a folder in Flickr8k's layout: --data.root).
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
+"""
+
+_METRICS_HELP = """\
+What the caption metrics need beside their wheels
+
+  regioncap metrics setup-spice --from DIR_OR_URL  CoreNLP 3.6.0 for SPICE; from then on every command scores it
+
+BLEU, METEOR, ROUGE-L and CIDEr need nothing. `regioncap metrics setup-spice --help` says where to get what SPICE needs.
 """
 
 
@@ -68,6 +80,27 @@ class CaptionCommand:
     paths: tyro.conf.Positional[tuple[Path, ...]]
     """Picture files, and folders to look for them in."""
     options: Annotated[CaptionOptions, tyro.conf.arg(name="")] = field(default_factory=CaptionOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetupSpiceCommand:
+    """Get what SPICE needs beside its wheel: CoreNLP 3.6.0, once, for every later command.
+
+    From the address of a Maven repository (Maven Central or a mirror of it) about 17 MB are fetched: the jar of the
+    code, and of the models' jar (378 MB) the 18 files that SPICE reads. A run that was interrupted goes on with the
+    same command. From a folder that holds stanford-corenlp-3.6.0.jar and stanford-corenlp-3.6.0-models.jar, or a Maven
+    repository on disk such as ~/.m2/repository, nothing is fetched. Checksums of all files are checked.
+
+    CoreNLP is under GPL v3 or later, SPICE under AGPL v3.
+    """
+
+    source: Annotated[str, tyro.conf.arg(name="from", metavar="DIR_OR_URL")]
+    """Folder with the two jars, or a Maven repository's address, such as https://HOST/maven2."""
+    to: Path | None = None
+    """Folder to make; without, spice-models in the project's cache folder (~/.cache/regioncap or REGIONCAP_CACHE),
+    where every command looks. Any other is to be named with --metrics.spice-folder or REGIONCAP_SPICE later on."""
+    force: bool = False
+    """Make the folder anew although it is complete."""
 
 
 Command = TypeVar("Command")
@@ -141,11 +174,53 @@ def _train_scenes_encoders(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _metrics(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_METRICS_HELP)
+        return 0
+    if arguments[0] not in METRICS_COMMANDS:
+        return _fail(f"metrics has no command {arguments[0]!r}; there is {', '.join(METRICS_COMMANDS)}", status=2)
+    return METRICS_COMMANDS[arguments[0]](arguments[1:])
+
+
+def _setup_spice(arguments: Sequence[str]) -> int:
+    command = _parse(SetupSpiceCommand, "regioncap metrics setup-spice", arguments)
+    try:
+        setup = setup_spice(command.source, command.to, force=command.force)
+    except ValueError as error:
+        return _fail(str(error), status=2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what is fetched is kept, the same command goes on from it")
+    print(_spice_report(setup))
+    return 0
+
+
+def _spice_report(setup: SpiceSetup) -> str:
+    already = " already; --force makes it anew" if setup.was_complete else ""
+    lines = [f"SPICE has what it needs in {setup.folder}{already}"]
+    lines += [f"  {size / 1e6:5.1f} MB  {jar}" for jar, size in setup.sizes.items()]
+    if setup.fetched:
+        lines.append(f"  {setup.fetched / 1e6:5.1f} MB  fetched")
+    named = os.environ.get("REGIONCAP_SPICE")
+    if setup.folder == (Path(named).expanduser() if named else default_spice_folder()).resolve():
+        lines.append("SPICE is on: every command that scores captions scores it.")
+    elif named:
+        lines.append(f"REGIONCAP_SPICE names {named}, which goes first: unset it, or set it to the folder above.")
+    else:
+        lines.append(f"To score SPICE from there: export REGIONCAP_SPICE={setup.folder}, or --metrics.spice-folder.")
+    lines.append("Licences: CoreNLP GPL v3 or later, SPICE AGPL v3. They bind whoever passes these files on.")
+    return "\n".join(lines)
+
+
+METRICS_COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"setup-spice": _setup_spice}
+
+
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "ablate": _ablate,
     "train": _train,
     "evaluate": _evaluate,
     "caption": _caption,
+    "metrics": _metrics,
     "train-scenes-encoders": _train_scenes_encoders,
 }
 
@@ -166,6 +241,6 @@ def _parse(kind: type[Command], program: str, arguments: Sequence[str], default:
     return tyro.cli(kind, prog=program, args=arguments, default=default, config=config)
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = 1) -> int:
     print(f"regioncap: {message}", file=sys.stderr)
-    return 1
+    return status

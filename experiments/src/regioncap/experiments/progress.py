@@ -9,7 +9,16 @@ from types import TracebackType
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 Item = TypeVar("Item")
 EVERY_S = 20.0
@@ -64,6 +73,64 @@ def track(
             print(f"{description}: {done}{of}{left}", file=console.file, flush=True)
     if last > started:
         print(f"{description}: {done}{of} in {_minutes(clock() - started)}", file=console.file, flush=True)
+
+
+class ByteProgress:
+    """How much of a download has come, and how long the rest will take. Used as a context manager.
+
+    A terminal shows a bar; a log file gets a line every `EVERY_S` seconds, so none for a short one.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        *,
+        total: int,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._description = description
+        self._total = total
+        self._kept = self._came = 0
+        self._console = console or Console()
+        self._clock = clock
+        self._started = self._told = clock()
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=self._console, refresh_per_second=REDRAWS)
+        self._task = self._bar.add_task(description, total=total)
+
+    def __enter__(self) -> "ByteProgress":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._bar.stop()
+
+    def advance(self, count: int, *, kept: bool = False) -> None:
+        """So many bytes more are there. Those kept from an earlier run say nothing about the speed."""
+        if kept:
+            self._kept += count
+            self._bar.reset(self._task, completed=self._kept + self._came)
+            return
+        self._came += count
+        self._bar.update(self._task, advance=count)
+        now = self._clock()
+        if not self._console.is_terminal and now - self._told >= EVERY_S:
+            self._told = now
+            done = self._kept + self._came
+            left = _minutes((now - self._started) / self._came * (self._total - done))
+            line = f"{self._description}: {done / 1e6:.1f}/{self._total / 1e6:.1f} MB, {left} left"
+            print(line, file=self._console.file, flush=True)
 
 
 class StudyProgress:

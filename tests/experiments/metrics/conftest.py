@@ -1,0 +1,84 @@
+"""A web server on this machine that counts what it sends, and can be made to fail in the ways that servers do."""
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+CHUNK = 1 << 13
+
+
+class FileServer:
+    """Serves `files` (path without a leading slash -> content) from its own threads."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.ranged = True
+        self.cuts: list[int] = []
+        """Connections to break, one for each entry: after so many bytes of the content."""
+        self.statuses: list[int] = []
+        """Statuses to answer with instead, one for each entry."""
+        self.pause_s = 0.0
+        """Pause after each `CHUNK` bytes."""
+        self.sent: Counter[str] = Counter()
+        """Path -> bytes of content sent."""
+        self.requests: list[tuple[str, str | None]] = []
+        """Path and Range header."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(owner) -> type[BaseHTTPRequestHandler]:
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                path, wanted = self.path.lstrip("/"), self.headers.get("Range")
+                owner.requests.append((path, wanted))
+                if owner.statuses:
+                    self.send_error(owner.statuses.pop(0))
+                    return
+                if path not in owner.files:
+                    self.send_error(404)
+                    return
+                content = owner.files[path]
+                size = len(content)
+                if owner.ranged and wanted:
+                    start, end = (int(number) for number in re.fullmatch(r"bytes=(\d+)-(\d+)", wanted).groups())
+                    content = content[start : end + 1]
+                    self.send_response(206)
+                    self.send_header("Content-Range", f"bytes {start}-{start + len(content) - 1}/{size}")
+                else:
+                    self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                # The first look at a file asks for a byte: to break that connection would test nothing.
+                cut = owner.cuts.pop(0) if owner.cuts and len(content) > 1 else len(content)
+                try:
+                    for begin in range(0, cut, CHUNK):
+                        piece = content[begin : min(cut, begin + CHUNK)]
+                        self.wfile.write(piece)
+                        owner.sent[path] += len(piece)
+                        time.sleep(owner.pause_s)
+                except OSError:
+                    pass  # the client has gone, which several tests want
+
+        return Handler
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    server = FileServer()
+    yield server
+    server.close()
