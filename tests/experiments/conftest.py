@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from regioncap.experiments.data.scenes import KINDS, ScenesConfig, make_scenes
 from regioncap.experiments.data.sources import ScenesSource, read_data
 from regioncap.experiments.encoders import Encoders, ScenesEncodersSource
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
+from regioncap.experiments.metrics.spice_models import missing_jars
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import scenes
@@ -41,6 +43,17 @@ TINY = ScenesConfig(train=24, val=8, test=4)
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def spice_folder() -> Path:
+    """A folder with CoreNLP's real jars: REGIONCAP_SPICE, or `shared/spice` beside the repository."""
+    named = os.environ.get("REGIONCAP_SPICE")
+    folder = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "spice"
+    missing = missing_jars(folder)
+    if missing:
+        pytest.skip(f"SPICE is not tested: {folder} holds no {' and no '.join(missing)}; set REGIONCAP_SPICE")
+    return folder
 
 
 @pytest.fixture(scope="session")

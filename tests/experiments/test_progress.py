@@ -6,7 +6,7 @@ from threading import Thread
 import pytest
 from rich.console import Console
 
-from regioncap.experiments.progress import EVERY_S, StudyProgress, track
+from regioncap.experiments.progress import EVERY_S, ByteProgress, StudyProgress, track
 
 
 def log() -> Console:
@@ -99,6 +99,37 @@ def test_a_worker_process_stays_silent(monkeypatch):
             2,
         ]
         assert seen(console) == ""
+
+
+def test_a_terminal_shows_bytes_of_a_download():
+    console = terminal()
+    with ByteProgress("models", total=7_300_000, console=console) as progress:
+        progress.advance(2_000_000, kept=True)
+        progress.extend(200_000)
+        progress.advance(5_500_000)
+    assert "models" in seen(console)
+    assert "7.5/7.5 MB" in seen(console)
+
+
+def test_a_log_tells_of_a_download_now_and_then_and_times_only_what_came():
+    clock, console = Clock(), log()
+    with ByteProgress("models", total=20_000_000, console=console, clock=clock) as progress:
+        progress.advance(10_000_000, kept=True)
+        clock.now += EVERY_S - 1
+        progress.advance(1_000_000)
+        clock.now += 1
+        progress.advance(1_000_000)
+        progress.extend(4_000_000)
+        clock.now += EVERY_S
+        progress.advance(2_000_000)
+    assert seen(console).splitlines() == ["models: 12.0/20.0 MB, 1:20 left", "models: 14.0/24.0 MB, 1:40 left"]
+
+
+def test_a_log_says_nothing_of_a_short_download():
+    console = log()
+    with ByteProgress("models", total=1000, console=console, clock=Clock()) as progress:
+        progress.advance(1000)
+    assert seen(console) == ""
 
 
 def test_a_log_tells_each_job_now_and_then():

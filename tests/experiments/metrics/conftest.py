@@ -24,15 +24,24 @@ class FileServer:
         self.statuses: list[int] = []
         """Statuses to answer with instead, one for each entry."""
         self.pause_s = 0.0
-        """Pause after each `CHUNK` bytes."""
+        """Pause before each `CHUNK` bytes."""
         self.sent: Counter[str] = Counter()
         """Path -> bytes of content sent."""
         self.requests: list[tuple[str, str | None]] = []
         """Path and Range header."""
+        self._busy: set[int] = set()
+        """Threads that send."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def forget(self) -> None:
+        """Count anew, once the answers to clients that are gone have ended."""
+        while self._busy:
+            time.sleep(0.001)
+        self.sent.clear()
+        self.requests.clear()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -65,14 +74,17 @@ class FileServer:
                 self.end_headers()
                 # The first look at a file asks for a byte: to break that connection would test nothing.
                 cut = owner.cuts.pop(0) if owner.cuts and len(content) > 1 else len(content)
+                owner._busy.add(threading.get_ident())
                 try:
                     for begin in range(0, cut, CHUNK):
+                        time.sleep(owner.pause_s)
                         piece = content[begin : min(cut, begin + CHUNK)]
                         self.wfile.write(piece)
                         owner.sent[path] += len(piece)
-                        time.sleep(owner.pause_s)
                 except OSError:
                     pass  # the client has gone, which several tests want
+                finally:
+                    owner._busy.discard(threading.get_ident())
 
         return Handler
 

@@ -116,6 +116,11 @@ class ByteProgress:
         if self._console.is_terminal:
             self._bar.stop()
 
+    def extend(self, count: int) -> None:
+        """There are so many bytes more to come than was thought."""
+        self._total += count
+        self._bar.update(self._task, total=self._total)
+
     def advance(self, count: int, *, kept: bool = False) -> None:
         """So many bytes more are there. Those kept from an earlier run say nothing about the speed."""
         if kept:

@@ -10,12 +10,9 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from http.client import HTTPException, HTTPResponse, InvalidURL
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from urllib.request import Request, build_opener
 
 ATTEMPTS = 5
 """Times that one place of a file is tried, with 1, 2, 4 and 8 seconds between."""
@@ -56,6 +53,7 @@ class RangedFile(io.RawIOBase):
         self.size = -1
         self._arrived = arrived
         self._pause = pause
+        self._opener = build_opener()  # reads the environment's proxies
         self._stops: list[int] = []
         self._position = 0
         self._response: HTTPResponse | None = None
@@ -88,7 +86,7 @@ class RangedFile(io.RawIOBase):
         self._position = max(0, start + offset)
         return self._position
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
+    def readinto(self, buffer: Any) -> int:
         """Fill at most the buffer; 0 at the end of the file."""
         view = memoryview(buffer).cast("B")
         if self._position >= self.size or not view:
@@ -143,7 +141,7 @@ class RangedFile(io.RawIOBase):
 
     def _request(self, start: int, end: int) -> HTTPResponse:
         headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity", "User-Agent": "regioncap"}
-        response: HTTPResponse = urlopen(Request(self.address, headers=headers), timeout=TIMEOUT_S)
+        response: HTTPResponse = self._opener.open(Request(self.address, headers=headers), timeout=TIMEOUT_S)
         return response
 
     def _drop(self) -> None:

@@ -15,16 +15,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import unquote, urlsplit
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
-from regioncap.experiments.metrics.ranged_file import FetchError, RangedFile
+from regioncap.experiments.metrics.ranged_file import RangedFile
 from regioncap.experiments.metrics.spice_models import (
     MODELS_JAR,
-    REPOSITORY_PATH,
     SPICE_FILES,
     PublishedFile,
     SpiceFiles,
@@ -32,6 +28,7 @@ from regioncap.experiments.metrics.spice_models import (
     missing_jars,
     spice_jars,
 )
+from regioncap.experiments.metrics.spice_source import JarFolder, MavenRepository, append, find_jars
 from regioncap.experiments.metrics.spice_stand_in import train_stand_in
 from regioncap.experiments.progress import ByteProgress
 
@@ -70,119 +67,21 @@ def setup_spice(
     cannot be read, OSError if the disk is full or the folder cannot be written.
     """
     folder = (to or default_spice_folder()).expanduser().resolve()
-    if not missing_jars(folder) and not force:
-        return _setup(folder, fetched=0, was_complete=True)
-    _refuse_foreign(folder)
-    origin = _origin(source, folder, tell, pause)
-    partial = folder.with_name(f"{folder.name}.partial")
-    with _explained(folder), _claimed(partial):
-        ready, members = partial / "ready", partial / "members"
-        ready.mkdir(exist_ok=True)
-        members.mkdir(exist_ok=True)
-        missing = [member for member in files.members if not _is(members / member.sha256, member)]
-        total = files.code.size + sum(member.size for member in files.members)
-        with ByteProgress("CoreNLP 3.6.0 for SPICE", total=total) as progress:
-            progress.advance(sum(member.size for member in files.members if member not in missing), kept=True)
-            _take_code(origin, files.code, ready / files.code.name, partial / f"{files.code.name}.part", progress)
-            if missing:
-                with origin.open_models(partial) as stream:
-                    try:
-                        _take_members(stream, origin.where(MODELS_JAR), missing, members, progress)
-                    except ValueError:
-                        (partial / MODELS_JAR).unlink(missing_ok=True)  # fetched whole, and not worth keeping
-                        raise
-        tell("training the stand-in for the entity models that SPICE loads and never reads")
-        _write_models(ready / MODELS_JAR, files, members, train(ready / files.code.name))
-        _publish(ready, folder, partial)
-    return _setup(folder, fetched=origin.fetched, was_complete=False)
-
-
-class _Origin(Protocol):
-    """Where the published jars come from."""
-
-    fetched: int
-
-    def where(self, jar: str) -> str:
-        """The jar's path or address."""
-
-    def open(self, jar: str) -> io.BufferedReader:
-        """The jar, seekable."""
-
-    def open_models(self, partial: Path) -> io.BufferedReader:
-        """The models' jar, in which going to and fro is cheap."""
-
-
-class _Folder:
-    """Jars side by side in a folder, or where a Maven repository on disk keeps them."""
-
-    def __init__(self, named: Path) -> None:
-        self.fetched = 0
-        if not named.is_dir():
-            raise ValueError(
-                f"--from {named}: no such folder, nor is it an address that begins with http:// or https://"
-            )
-        missing = missing_jars(named)
-        self.folder = named
-        if missing and not missing_jars(named / REPOSITORY_PATH):
-            self.folder, missing = named / REPOSITORY_PATH, []
-        if missing:
-            raise ValueError(f"--from {named}: the folder holds no {' and no '.join(missing)}, nor {REPOSITORY_PATH}/")
-
-    def where(self, jar: str) -> str:
-        return str(self.folder / jar)
-
-    def open(self, jar: str) -> io.BufferedReader:
-        return (self.folder / jar).open("rb")
-
-    def open_models(self, partial: Path) -> io.BufferedReader:
-        return self.open(MODELS_JAR)
-
-
-class _Repository:
-    """Jars at the address of a Maven repository."""
-
-    def __init__(self, base: str, tell: Callable[[str], object], pause: Callable[[float], object]) -> None:
-        self.fetched = 0
-        self._base = base.rstrip("/")
-        self._tell = tell
-        self._pause = pause
-
-    def where(self, jar: str) -> str:
-        return f"{self._base}/{REPOSITORY_PATH}/{jar}"
-
-    def open(self, jar: str) -> io.BufferedReader:
-        try:
-            file = RangedFile(self.where(jar), arrived=self._arrived, pause=self._pause)
-        except FetchError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                raise ValueError(
-                    f"--from {self._base}: no Maven repository there, or one without CoreNLP 3.6.0: {error}"
-                ) from error
-            raise
-        return io.BufferedReader(file, _CHUNK)
-
-    def open_models(self, partial: Path) -> io.BufferedReader:
-        """Read at the server if it sends parts of files, else fetched whole into `partial` and read there."""
-        whole = partial / MODELS_JAR
-        if whole.exists():
-            return whole.open("rb")
-        stream = self.open(MODELS_JAR)
-        assert isinstance(stream.raw, RangedFile)
-        if stream.raw.ranged:
-            return stream
-        size = stream.raw.size
-        self._tell(
-            f"{self._base} does not send parts of files: fetching the whole of {MODELS_JAR}, {_megabytes(size)}, "
-            "of which SPICE needs 10 MB"
-        )
-        part = partial / f"{MODELS_JAR}.part"
-        with stream, ByteProgress(MODELS_JAR, total=size) as progress:
-            _append(stream, part, progress)
-        part.rename(whole)
-        return whole.open("rb")
-
-    def _arrived(self, count: int) -> None:
-        self.fetched += count
+    with _explained(folder):
+        if not missing_jars(folder) and not force:
+            return _setup(folder, fetched=0, was_complete=True)
+        _refuse_foreign(folder)
+        origin = find_jars(source, tell=tell, pause=pause)
+        if isinstance(origin, JarFolder) and origin.folder.resolve() == folder:
+            raise ValueError(f"--from and --to are the same folder, {folder}; it would be replaced by its own excerpt")
+        partial = folder.with_name(f"{folder.name}.partial")
+        with _claimed(partial):
+            ready, members = partial / "ready", partial / "members"
+            _fetch(origin, files, ready, members, partial)
+            tell("training the stand-in for the entity models that SPICE loads and never reads")
+            _write_models(ready / MODELS_JAR, files, members, train(ready / files.code.name))
+            _publish(ready, folder, partial)
+        return _setup(folder, fetched=origin.fetched, was_complete=False)
 
 
 def _setup(folder: Path, *, fetched: int, was_complete: bool) -> SpiceSetup:
@@ -200,22 +99,6 @@ def _refuse_foreign(folder: Path) -> None:
     others = sorted(path.name for path in folder.iterdir() if path.name not in own)
     if others:
         raise ValueError(f"--to {folder} holds other things ({others[0]}); name a folder for SPICE alone")
-
-
-def _origin(source: str, folder: Path, tell: Callable[[str], object], pause: Callable[[float], object]) -> _Origin:
-    address = urlsplit(source)
-    if address.scheme in ("http", "https"):
-        if not address.hostname:
-            raise ValueError(f"--from {source}: the address names no host")
-        if address.username is not None:
-            raise ValueError(f"--from: the address of {address.hostname} holds a user name, which cannot be used here")
-        return _Repository(source, tell, pause)
-    if "://" in source and address.scheme != "file":
-        raise ValueError(f"--from {source}: want a folder or an address that begins with http:// or https://")
-    origin = _Folder(Path(unquote(address.path)) if address.scheme == "file" else Path(source).expanduser())
-    if origin.folder.resolve() == folder:
-        raise ValueError(f"--from and --to are the same folder, {folder}; it would be replaced by its own excerpt")
-    return origin
 
 
 @contextmanager
@@ -252,7 +135,28 @@ def _claimed(partial: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _take_code(origin: _Origin, wanted: PublishedFile, target: Path, part: Path, progress: ByteProgress) -> None:
+def _fetch(origin: JarFolder | MavenRepository, files: SpiceFiles, ready: Path, members: Path, partial: Path) -> None:
+    """The code's jar into `ready` and the members of the models' jar into `members`, as far as they are not there."""
+    ready.mkdir(exist_ok=True)
+    members.mkdir(exist_ok=True)
+    missing = [member for member in files.members if not _is(members / member.sha256, member)]
+    kept = sum(member.size for member in files.members if member not in missing)
+    total = files.code.size + sum(member.size for member in files.members)
+    with ByteProgress("CoreNLP 3.6.0 for SPICE", total=total) as progress:
+        progress.advance(kept, kept=True)
+        _take_code(origin, files.code, ready / files.code.name, partial / f"{files.code.name}.part", progress)
+        if missing:
+            with origin.open_models(partial, progress) as stream:
+                try:
+                    _take_members(stream, origin.where(MODELS_JAR), missing, members, progress)
+                except ValueError:
+                    (partial / MODELS_JAR).unlink(missing_ok=True)  # fetched whole, and not worth keeping
+                    raise
+
+
+def _take_code(
+    origin: JarFolder | MavenRepository, wanted: PublishedFile, target: Path, part: Path, progress: ByteProgress
+) -> None:
     """The jar of the code, whole, by way of `part`, which may hold its beginning."""
     if _is(target, wanted):
         progress.advance(wanted.size, kept=True)
@@ -261,22 +165,12 @@ def _take_code(origin: _Origin, wanted: PublishedFile, target: Path, part: Path,
         size = stream.seek(0, io.SEEK_END)
         if size != wanted.size:
             raise ValueError(f"{origin.where(wanted.name)} has {size:,} bytes; CoreNLP 3.6.0's has {wanted.size:,}")
-        _append(stream, part, progress)
+        append(stream, part, progress)
     if not _is(part, wanted):
         got = hashlib.sha256(part.read_bytes()).hexdigest()
         part.unlink()
         raise ValueError(f"{origin.where(wanted.name)} is not as published: wanted sha256 {wanted.sha256}, got {got}")
     part.rename(target)
-
-
-def _append(stream: io.BufferedReader, part: Path, progress: ByteProgress) -> None:
-    """Write what `part` lacks of the stream."""
-    with part.open("ab") as file:
-        progress.advance(file.tell(), kept=True)
-        stream.seek(file.tell())
-        while chunk := stream.read(_CHUNK):
-            file.write(chunk)
-            progress.advance(len(chunk))
 
 
 def _take_members(
@@ -341,7 +235,3 @@ def _publish(ready: Path, folder: Path, partial: Path) -> None:
         folder.rename(replaced)
     ready.rename(folder)
     shutil.rmtree(partial, ignore_errors=True)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
