@@ -243,9 +243,10 @@ def test_a_server_that_always_drops_is_given_up_and_gone_on_with_later(server, r
     assert_complete(target)
 
 
-def test_a_wrong_address_is_named(server):
+def test_a_wrong_address_is_named_and_leaves_no_trace(server, target):
     with pytest.raises(ValueError, match=f"--from {server.address}/maven3: no Maven repository.*{CODE_JAR}.* 404"):
         setup(f"{server.address}/maven3")
+    assert list(target.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("ranged", [True, False])

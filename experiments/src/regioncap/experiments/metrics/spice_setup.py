@@ -122,7 +122,7 @@ def _explained(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _claimed(partial: Path) -> Iterator[None]:
-    """The folder to work in, for this process alone."""
+    """The folder to work in, for this process alone; gone afterwards if nothing came into it."""
     partial.mkdir(parents=True, exist_ok=True)
     lock = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -130,7 +130,11 @@ def _claimed(partial: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OSError(f"another setup-spice works in {partial}; wait for it to end") from None
-        yield
+        try:
+            yield
+        finally:
+            if not any(path.stat().st_size for path in partial.rglob("*") if path.is_file()):
+                shutil.rmtree(partial, ignore_errors=True)
     finally:
         os.close(lock)
 
