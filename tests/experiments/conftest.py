@@ -39,21 +39,31 @@ from regioncap.guidance import SemanticGuidanceConfig
 
 TINY = ScenesConfig(train=24, val=8, test=4)
 
+SPICE = Path(os.environ.get("REGIONCAP_SPICE") or Path(__file__).resolve().parents[3] / "shared" / "spice")
+"""Where CoreNLP is looked for, for the tests of SPICE: a folder beside the checkout unless one is named."""
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's cache and SPICE are not the tests' to fill or to depend on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGIONCAP_CACHE", str(tmp_path_factory.mktemp("user-cache")))
+        patch.delenv("REGIONCAP_SPICE", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
 def spice_folder() -> Path:
-    """A folder with CoreNLP's real jars: REGIONCAP_SPICE, or `shared/spice` beside the repository."""
-    named = os.environ.get("REGIONCAP_SPICE")
-    folder = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "spice"
-    missing = missing_jars(folder)
+    """A folder with CoreNLP's jars."""
+    missing = missing_jars(SPICE)
     if missing:
-        pytest.skip(f"SPICE is not tested: {folder} holds no {' and no '.join(missing)}; set REGIONCAP_SPICE")
-    return folder
+        pytest.skip(f"SPICE is not tested: {SPICE} holds no {' and no '.join(missing)}; set REGIONCAP_SPICE")
+    return SPICE
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
@@ -212,9 +222,17 @@ class Outcome:
 
 
 @pytest.fixture(scope="session")
-def command() -> Iterator[Callable[..., Outcome]]:
+def scorer() -> Iterator[CaptionScorer]:
+    """A scorer without SPICE, loaded once for all tests."""
+    scorer = KeptScorer()
+    yield scorer
+    scorer.close()
+
+
+@pytest.fixture(scope="session")
+def command(scorer: CaptionScorer) -> Callable[..., Outcome]:
     """`regioncap ...` in this process."""
-    scorer, build = KeptScorer(), MetricsConfig.build
+    build = MetricsConfig.build
 
     def run(*arguments: object, workers: type[ArmWorkers] = InProcess) -> Outcome:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
@@ -229,8 +247,7 @@ def command() -> Iterator[Callable[..., Outcome]]:
                     status = error.code if isinstance(error.code, int) else 0
         return Outcome(status=status, out=out.getvalue(), err=err.getvalue())
 
-    yield run
-    scorer.close()
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from regioncap.experiments.captions import CaptionTensors
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import flatten
 from regioncap.experiments.features import FeatureStore
+from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.objectives import ObjectiveConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig, set_trainable
 from regioncap.experiments.prepare import Prepared
@@ -86,7 +87,7 @@ def first(prepared: Prepared, images: int) -> Prepared:
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_overfits_four_images(tiny: Experiment, prepared: Prepared, arm: str) -> None:
+def test_every_arm_overfits_four_images(tiny: Experiment, prepared: Prepared, scorer: CaptionScorer, arm: str) -> None:
     experiment = replace(
         ARMS[arm].make(tiny),
         train=TrainConfig(
@@ -94,7 +95,7 @@ def test_every_arm_overfits_four_images(tiny: Experiment, prepared: Prepared, ar
         ),
     )
     losses = []
-    train(experiment, first(prepared, 4), lambda step, values: losses.append(values.get("loss.generation")))
+    train(experiment, first(prepared, 4), scorer, lambda step, values: losses.append(values.get("loss.generation")))
     final = [loss for loss in losses if loss is not None][-1]
     assert final < 0.2  # ln(vocabulary) is 4.8 at the start
 

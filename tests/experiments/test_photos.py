@@ -21,6 +21,7 @@ from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.encoders import PhotoEncodersSource
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.language import LanguageConfig
+from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.phases import TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import photos
@@ -73,14 +74,14 @@ def test_words_come_from_training_captions(study_of_photos: Prepared) -> None:
 
 
 def test_full_captioner_trains_on_them_from_a_language_learned_before(
-    experiment: Experiment, study_of_photos: Prepared, tmp_path: Path
+    experiment: Experiment, study_of_photos: Prepared, scorer: CaptionScorer, tmp_path: Path
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text("a red dog runs on the beach\nthe blue dog sits\n" * 4)
     flat = [caption for image in study_of_photos.train_images for caption in image.captions]
     config = LanguageConfig(captions=text, steps=2, batch=4)
     weights = config.weights(experiment.decoder, study_of_photos.tokenizer, flat, tmp_path)
-    trained = train(ARMS["+graph+guidance"].make(experiment), study_of_photos, language=load_file(weights))
+    trained = train(ARMS["+graph+guidance"].make(experiment), study_of_photos, scorer, language=load_file(weights))
     parts = generate_over(trained.captioner, study_of_photos.dev, study_of_photos.tokenizer, experiment.search)
     assert [len(part.texts) for part in parts] == [3]
 

@@ -14,6 +14,8 @@ from regioncap.experiments.captioner import Captioner, Condition
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.sources import ScenesSource, read_data
 from regioncap.experiments.encoders import Encoders
+from regioncap.experiments.generate import generate_over
+from regioncap.experiments.metrics import CaptionScorer, Scores
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.train import phase_of_steps, train
@@ -21,14 +23,23 @@ from regioncap.experiments.train import phase_of_steps, train
 Points = list[tuple[int, dict[str, float]]]
 
 
-def run(experiment: Experiment, prepared: Prepared, **arguments: Any) -> tuple[dict[str, torch.Tensor], Points]:
+class NoScorer(CaptionScorer):
+    """Where the curve's values do not matter: CIDEr as a function of nothing."""
+
+    def score(self, references: Any, candidates: Any, *arguments: Any, **settings: Any) -> Scores:
+        return Scores(corpus={"CIDEr": 0.0}, per_image={}, missing={})
+
+
+def run(
+    experiment: Experiment, prepared: Prepared, scorer: CaptionScorer | None = None, **arguments: Any
+) -> tuple[dict[str, torch.Tensor], Points]:
     """Weights after training, and what was reported on the way."""
     points: Points = []
 
     def report(step: int, values: Mapping[str, float]) -> None:
         points.append((step, dict(values)))
 
-    trained = train(experiment, prepared, report, **arguments)
+    trained = train(experiment, prepared, scorer or NoScorer(), report, **arguments)
     return {name: tensor.clone() for name, tensor in trained.captioner.state_dict().items()}, points
 
 
@@ -108,6 +119,28 @@ def test_dev_is_evaluated_at_even_distances_and_at_the_end(
     assert all(values["dev.distinct"] in (0.5, 1.0) for _, values in other[1] if "dev.distinct" in values)
 
 
+def test_curve_has_the_cider_of_the_final_table(base: Experiment, prepared: Prepared, scorer: CaptionScorer) -> None:
+    points: Points = []
+
+    def report(step: int, values: Mapping[str, float]) -> None:
+        points.append((step, dict(values)))
+
+    captioner = train(base, prepared, scorer, report).captioner
+    greedy = replace(base.search, beams=1)
+    parts = generate_over(captioner, prepared.dev, prepared.tokenizer, greedy, rows=torch.arange(4))
+    texts = [text for part in parts for text in part.texts]
+    images = prepared.dev_images[:4]
+    truth = {image.name: image.captions for image in images}
+    wanted = scorer.score(truth, {image.name: text for image, text in zip(images, texts, strict=True)})
+    (final,) = [values["dev.cider"] for step, values in points if step == 20 and "dev.cider" in values]
+    assert final == wanted.corpus["CIDEr"] > 0
+
+
+def test_curve_of_a_single_image_is_refused(base: Experiment, prepared: Prepared) -> None:
+    with pytest.raises(ValueError, match=r"two dev images or more, got 1: raise train\.evaluation_images"):
+        run(replace(base, train=replace(BASE, evaluation_images=1)), prepared)
+
+
 def test_curve_holds_every_term_of_the_loss_and_the_gates(tiny: Experiment, prepared: Prepared) -> None:
     _, points = run(replace(tiny, train=replace(tiny.train, steps=20)), prepared)
     (values,) = [values for step, values in points if step == 20 and "loss.total" in values]
@@ -120,7 +153,7 @@ def test_curve_holds_every_term_of_the_loss_and_the_gates(tiny: Experiment, prep
 
 
 def test_parameters_are_those_that_train_in_either_phase(tiny: Experiment, prepared: Prepared) -> None:
-    trained = train(tiny, prepared)
+    trained = train(tiny, prepared, NoScorer())
     frozen = ("clip_head.log_scale", "clip_head.text_projection", "clip_head.image_layers.0")
     counted = sum(p.numel() for name, p in trained.captioner.named_parameters() if not name.startswith(frozen))
     assert trained.parameters == counted
@@ -129,7 +162,7 @@ def test_parameters_are_those_that_train_in_either_phase(tiny: Experiment, prepa
 
 
 def test_language_weights_are_where_the_decoder_starts(base: Experiment, prepared: Prepared) -> None:
-    decoder = train(replace(base, train=replace(BASE, steps=1)), prepared).captioner.decoder
+    decoder = train(replace(base, train=replace(BASE, steps=1)), prepared, NoScorer()).captioner.decoder
     language = {name: torch.full_like(tensor, 0.01) for name, tensor in decoder.state_dict().items()}
     frozen = replace(base, phase1=PhaseConfig(share=1.0, decoder=False), phase2=PhaseConfig(share=0.0))
     found, _ = run(frozen, prepared, language=language)
@@ -160,7 +193,7 @@ def test_training_images_get_their_offset_and_dev_images_none(
 
 def test_loss_that_is_no_number_ends_training_and_says_what_to_lower(base: Experiment, prepared: Prepared) -> None:
     with pytest.raises(ValueError, match=r"the loss is nan at step 1; lower train\.lr \(now 1e\+30\)"):
-        train(replace(base, train=replace(BASE, lr=1e30, warmup=0, precision="fp32")), prepared)
+        train(replace(base, train=replace(BASE, lr=1e30, warmup=0, precision="fp32")), prepared, NoScorer())
 
 
 def test_steps_are_shared_out_among_the_phases(tiny: Experiment) -> None:
@@ -189,6 +222,6 @@ def test_test_pictures_are_never_opened(
 
     monkeypatch.setattr(features, "load_image", spy)
     prepared = prepare(tiny, read_data(ScenesSource(root=root), tmp_path), built, tmp_path)
-    train(replace(tiny, train=replace(tiny.train, steps=2)), prepared)
+    train(replace(tiny, train=replace(tiny.train, steps=2)), prepared, NoScorer())
     assert {path.parent.name for path in opened} == {"train", "val"}
     assert len(opened) == 32

@@ -1,5 +1,6 @@
-"""A web server on this machine that counts what it sends, and can be made to fail in the ways that servers do."""
+"""Captions that look like captions, and a web server on this machine that can be made to fail as servers do."""
 
+import random
 import re
 import threading
 import time
@@ -11,6 +12,38 @@ from typing import Any
 import pytest
 
 CHUNK = 1 << 13
+
+WORDS = "a the dog cat man woman runs jumping sits on under near grass water red blue ball two children plays <num>"
+
+
+class Material:
+    """References and candidates, as tokens."""
+
+    def __init__(self, images: int, seed: int, most_references: int = 5) -> None:
+        generator = random.Random(seed)
+
+        def caption(least: int) -> str:
+            return " ".join(generator.choices(WORDS.split(), k=generator.randint(least, 14)))
+
+        names = [f"{index}.jpg" for index in range(images)]
+        self.references = {name: [caption(1) for _ in range(generator.randint(1, most_references))] for name in names}
+        self.candidates = {name: caption(0) for name in names}
+        if images > 2:
+            self.candidates["1.jpg"] = "never seen words, never seen words"
+            self.candidates["2.jpg"] = self.references["2.jpg"][0]
+
+    @property
+    def truth(self) -> dict[str, list[str]]:
+        return self.references
+
+    @property
+    def tested(self) -> dict[str, list[str]]:
+        return {name: [caption] for name, caption in self.candidates.items()}
+
+
+@pytest.fixture(params=[(1, 0), (2, 1), (7, 2), (150, 3)], ids=lambda given: f"{given[0]} images")
+def material(request: pytest.FixtureRequest) -> Material:
+    return Material(*request.param)
 
 
 class FileServer:

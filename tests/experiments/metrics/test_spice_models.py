@@ -70,9 +70,8 @@ def test_the_table_is_of_the_published_files(spice_folder):
         SPICE_FILES.code.size,
         SPICE_FILES.code.sha256,
     )
-    assert len(SPICE_FILES.members) == 18
+    assert len(SPICE_FILES.members) == 14
     with ZipFile(models) as archive:
         for member in SPICE_FILES.members:
             content = archive.read(member.name)
             assert (len(content), hashlib.sha256(content).hexdigest()) == (member.size, member.sha256), member.name
-        assert set(SPICE_FILES.stand_ins) <= set(archive.namelist())

@@ -44,7 +44,6 @@ def published(name: str, content: bytes) -> PublishedFile:
 FILES = SpiceFiles(
     code=published(CODE_JAR, CODE),
     members=tuple(published(name, content) for name, content in reversed(WANTED.items())),
-    stand_ins=("models/ner/1", "models/ner/2"),
 )
 
 
@@ -81,13 +80,8 @@ def folder(tmp_path) -> Path:
     return folder
 
 
-def train(code_jar: Path) -> bytes:
-    assert code_jar.read_bytes() == CODE
-    return b"a model"
-
-
 def setup(source, to=None, **options):
-    return setup_spice(str(source), to, files=FILES, train=train, pause=lambda seconds: None, **options)
+    return setup_spice(str(source), to, files=FILES, pause=lambda seconds: None, **options)
 
 
 def assert_complete(folder: Path) -> None:
@@ -96,7 +90,7 @@ def assert_complete(folder: Path) -> None:
     with ZipFile(folder / MODELS_JAR) as archive:
         assert archive.testzip() is None
         content = {name: archive.read(name) for name in archive.namelist()}
-    assert content == WANTED | dict.fromkeys(FILES.stand_ins, b"a model")
+    assert content == WANTED
     assert not folder.with_name(f"{folder.name}.partial").exists()
 
 
@@ -287,7 +281,7 @@ import resource
 from regioncap.experiments.metrics.spice_models import PublishedFile, SpiceFiles
 from regioncap.experiments.metrics.spice_setup import setup_spice
 {before}
-setup_spice({source!r}, files={FILES!r}, train=lambda jar: b"a model")
+setup_spice({source!r}, files={FILES!r})
 """
     path = os.pathsep.join(sys.path)
     return subprocess.Popen(
@@ -353,7 +347,7 @@ def test_spice_runs_from_the_folder_that_is_made(server, spice_folder, target, t
     assert made.folder == target
     assert missing_jars(target) == []
     with ZipFile(target / MODELS_JAR) as archive:
-        assert {member.name for member in SPICE_FILES.members} | set(SPICE_FILES.stand_ins) == set(archive.namelist())
+        assert {member.name for member in SPICE_FILES.members} == set(archive.namelist())
     references = {"1": ["a dog runs on grass"], "2": ["two men ride horses"], "3": ["a red ball in the water"]}
     candidates = {"1": "a dog runs on grass", "2": "a cat sleeps", "3": "a ball in the water"}
     with MetricsConfig(spice_folder=target, cache_folder=tmp_path / "parses").build() as scorer:

@@ -56,7 +56,7 @@ def evaluate(folder: Path, options: EvaluateOptions) -> Scores:
         )
         texts = [text for part in parts for text in part.texts]
         captions = {image.name: text for image, text in zip(images, texts, strict=True)}
-        scores = scorer.score({image.name: image.captions for image in images}, captions)
+        scores = scorer.score({image.name: image.captions for image in images}, captions, progress=True)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_scores(options.out, scores, captions)

@@ -88,8 +88,8 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
     out = options.out
     if not options.resume and out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty: add --resume to go on with it, or choose another --out")
-    torch.set_num_threads(1)  # torch's threads wait for each other; beside the metrics' Java process that takes longer
-    # The metrics' Java processes take seconds to start: they do so while the data are read.
+    torch.set_num_threads(1)  # torch's threads wait for each other; beside the metrics' worker that takes longer
+    # METEOR takes seconds to load: it does so while the data are read.
     with options.metrics.build() as scorer:
         scorer.warm_up()
         data = read_data(base.data, options.cache)
@@ -106,6 +106,7 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
                 prepared=prepared.folder,
                 language=language,
                 out=place,
+                metrics=options.metrics,
             )
             for arm, seed, place in places
         ]

@@ -12,7 +12,7 @@ from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.captions import batches
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.generate import generate_over
-from regioncap.experiments.metrics.quick import QuickCider
+from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.objectives import Losses
 from regioncap.experiments.phases import PhaseConfig, parameter_groups, set_trainable
 from regioncap.experiments.prepare import Prepared
@@ -39,11 +39,13 @@ class Trained:
 def train(
     experiment: Experiment,
     prepared: Prepared,
+    scorer: CaptionScorer,
     report: Report = lambda step, values: None,
     language: Mapping[str, torch.Tensor] | None = None,
 ) -> Trained:
     """Train a captioner from fresh weights; `language` are GPT-2 weights learned from text before.
 
+    `scorer` is asked for CIDEr alone, so it loads neither METEOR nor SPICE for the curve on dev.
     Deterministic in `experiment.seed` on one machine and thread count. Raises ValueError when the loss is not finite.
     """
     config = experiment.train
@@ -63,7 +65,7 @@ def train(
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), betas=(0.9, 0.98))
     draw = torch.Generator().manual_seed(experiment.seed)
     torch.manual_seed(experiment.seed)  # dropout
-    evaluate = _DevCurve(experiment, prepared)
+    evaluate = _DevCurve(experiment, prepared, scorer)
     steps_per_epoch = max(1, len(prepared.train) // config.images_per_step)
     phases = phase_of_steps(experiment)
     trained: set[int] = set()
@@ -112,7 +114,7 @@ def phase_of_steps(experiment: Experiment) -> list[PhaseConfig]:
 class _DevCurve:
     """CIDEr and share of distinct captions on the first dev images, by greedy search."""
 
-    def __init__(self, experiment: Experiment, prepared: Prepared) -> None:
+    def __init__(self, experiment: Experiment, prepared: Prepared, scorer: CaptionScorer) -> None:
         config = experiment.train
         self.rows = torch.arange(min(config.evaluation_images, len(prepared.dev)))
         self.search = replace(experiment.search, beams=1)
@@ -120,7 +122,12 @@ class _DevCurve:
         self.steps = {round(config.steps * (i + 1) / config.evaluations) for i in range(config.evaluations)}
         images = prepared.dev_images[: len(self.rows)]
         self.names = [image.name for image in images]
-        self.cider = QuickCider({image.name: image.captions for image in images})
+        self.references = {image.name: image.captions for image in images}
+        self.scorer = scorer
+        if len(images) < 2:
+            raise ValueError(
+                f"the curve's CIDEr needs two dev images or more, got {len(images)}: raise train.evaluation_images"
+            )
 
     def due(self, step: int) -> bool:
         return step in self.steps
@@ -129,8 +136,8 @@ class _DevCurve:
         prepared = self.prepared
         parts = generate_over(captioner, prepared.dev, prepared.tokenizer, self.search, rows=self.rows)
         texts = [text for part in parts for text in part.texts]
-        score = self.cider.mean(dict(zip(self.names, texts, strict=True)))
-        return {"dev.cider": score, "dev.distinct": len(set(texts)) / len(texts)}
+        scores = self.scorer.score(self.references, dict(zip(self.names, texts, strict=True)), ("CIDEr",))
+        return {"dev.cider": scores.corpus["CIDEr"], "dev.distinct": len(set(texts)) / len(texts)}
 
 
 def _training_g(captioner: Captioner, prepared: Prepared) -> torch.Tensor:

@@ -16,6 +16,7 @@ from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import to_dict
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.language import load_language
+from regioncap.experiments.metrics import MetricsConfig
 from regioncap.experiments.prepare import open_prepared
 from regioncap.experiments.train import train
 
@@ -33,6 +34,8 @@ class ArmJob:
     language: Path | None
     out: Path
     """`DIR/<arm>/seed<k>`."""
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    """For the curve on dev."""
 
     @property
     def name(self) -> str:
@@ -83,7 +86,9 @@ def _run(job: ArmJob, messages: Connection) -> None:
         history.append({"step": step, **values})
         messages.send(Message(job=job.name, step=step, values=dict(values)))
 
-    trained = train(job.experiment, prepared, report, load_language(job.language) if job.language else None)
+    language = load_language(job.language) if job.language else None
+    with job.metrics.build() as scorer:
+        trained = train(job.experiment, prepared, scorer, report, language)
     captions = [
         text
         for part in generate_over(trained.captioner, prepared.dev, prepared.tokenizer, job.experiment.search)

@@ -43,6 +43,11 @@ class JavaWorker:
         """The child's process id, None while there is none."""
         return None if self._child is None else self._child.process.pid
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call was sent whose answer nobody fetched."""
+        return self._pending is not None
+
     def start(self) -> None:
         """Start the child without waiting until it is ready; nothing happens if it runs."""
         if self._child is None or self._child.process.poll() is not None:

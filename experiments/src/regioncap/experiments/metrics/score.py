@@ -1,37 +1,33 @@
 """One call for all metrics of a set of captions, with per-image scores."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from jaxtyping import Float
 
 from regioncap.experiments.cache import cache_folder
+from regioncap.experiments.metrics.java_scores import CAPTION_S, JavaScores
 from regioncap.experiments.metrics.java_worker import JavaWorker
-from regioncap.experiments.metrics.ngram import ngram_scores
+from regioncap.experiments.metrics.references import References, prepare_references, references_key
+from regioncap.experiments.metrics.rouge import rouge_l
+from regioncap.experiments.metrics.spice_models import GET_SPICE, find_spice_folder
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE", "SUM")
+"""In the order of the tables."""
+SPICE_PARTS = ("Object", "Attribute", "Relation", "Color", "Count", "Size")
+"""Kinds of tuples that SPICE also scores apart."""
 
+_BLEU = METRICS[:4]
 _SUMMED = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
-
-_SPICE_JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
-
-_GET_SPICE = (
-    f"SPICE needs CoreNLP 3.6.0, which no wheel holds: put {' and '.join(_SPICE_JARS)} (Maven coordinate "
-    "edu.stanford.nlp:stanford-corenlp:3.6.0, the second with classifier 'models') into a folder and name it with "
-    "--metrics.spice-folder or the environment variable REGIONCAP_SPICE"
-)
 
 _FEW_FOR_CIDER = 100
 """Images below which CIDEr's document frequencies say more about the sample than about the captions."""
 
-_METEOR_HEAP_MB = 512
-_SPICE_HEAP_MB = 700
-_METEOR_CAPTION_S = 0.05
-_SPICE_CAPTION_S = 1.0
-"""Seconds per caption added to the timeout: ten times and more what a busy core was seen to need."""
+_HEAP_MB = 1000
+"""METEOR's tables take 300 MB, SPICE's parser 250, and a parse of a long caption some 100 on each thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +35,18 @@ class MetricsConfig:
     """Where the metrics find what they need."""
 
     spice_folder: Path | None = None
-    """Folder with the two CoreNLP 3.6.0 jars for SPICE. None reads REGIONCAP_SPICE; without both SPICE is n/a."""
+    """Folder with the two CoreNLP 3.6.0 jars for SPICE. None takes REGIONCAP_SPICE, else the folder that `regioncap
+    metrics setup-spice` made; without any SPICE is n/a."""
     cache_folder: Path | None = None
-    """Where SPICE keeps its parses between runs; None is `spice` in the project's cache folder."""
-    spice_threads: int = 2
-    """Threads that parse for SPICE."""
+    """Where tokenized references and SPICE's parses are kept between runs; None is `metrics` in the project's cache."""
+    threads: int = 2
+    """Threads that METEOR and SPICE use."""
     timeout_s: float = 180.0
     """Seconds in which a metric must start and answer, on top of a generous allowance for every caption."""
 
     def __post_init__(self) -> None:
-        if self.spice_threads < 1:
-            raise ValueError(f"metrics.spice_threads must be at least 1, got {self.spice_threads}")
+        if self.threads < 1:
+            raise ValueError(f"metrics.threads must be at least 1, got {self.threads}")
         if self.timeout_s <= 0:
             raise ValueError(f"metrics.timeout_s must be above 0 seconds, got {self.timeout_s}")
 
@@ -70,10 +67,24 @@ class Scores:
     """Metric -> why it is not there, and the way to get it."""
     warnings: tuple[str, ...] = ()
     """What makes the numbers mean less than they seem to, one line each."""
+    spice_parts: Mapping[str, float] = field(default_factory=dict)
+    """Kind of tuple (of SPICE_PARTS) -> SPICE of these tuples alone, the mean over the images whose references have
+    one. Empty without SPICE."""
+    spice_parts_per_image: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Image -> kind of tuple -> F; a kind that the image's references do not have is left out."""
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The images, in the order of `array`."""
+        return tuple(self.per_image)
 
     def of(self, metric: str) -> dict[str, float]:
         """Image -> score for one metric: what the paired bootstrap takes."""
         return {image: scores[metric] for image, scores in self.per_image.items()}
+
+    def array(self, metric: str) -> Float[np.ndarray, " I"]:
+        """The images' scores for one metric, in the order of `images`."""
+        return np.array([scores[metric] for scores in self.per_image.values()])
 
 
 class CaptionScorer:
@@ -84,72 +95,98 @@ class CaptionScorer:
     Departs from pycocoevalcap in three things: a caption without words scores METEOR 0 (there it takes the last
     reference for the caption), references without words are left out, and a line break inside a caption is a space.
 
-    Owns two Java processes, METEOR's (0.5 GB resident) and SPICE's (0.25 GB with parses cached, else up to 0.9), that
-    start with the first need or with `warm_up` and stay until `close`. Use it as a context manager and keep one for
-    all arms of a study: loading METEOR takes 5 s and more. `close` frees their memory; a later call starts them anew.
+    Owns a process with a Java machine of its own that tokenizes and holds METEOR and SPICE, each from the moment that
+    it is first asked for: 0.1 GB resident with neither, 0.5 with METEOR, 1.1 with SPICE's parser too. References are
+    tokenized, counted and parsed once and kept by content, between calls and between runs. Use it as a context manager
+    and keep one for all arms of a study: loading METEOR takes 5 s and more. `close` frees its memory; a later call
+    starts it anew.
     """
 
     def __init__(self, config: MetricsConfig | None = None) -> None:
         self.config = config or MetricsConfig()
-        self._meteor = JavaWorker(
-            "METEOR", "regioncap.experiments.metrics.meteor_process", {"heap_mb": _METEOR_HEAP_MB}
+        spice = find_spice_folder(self.config.spice_folder)
+        self._has_spice = spice is not None
+        self._folder = (self.config.cache_folder or cache_folder() / "metrics").resolve()
+        self._worker = JavaWorker(
+            "metrics",
+            "regioncap.experiments.metrics.metric_process",
+            {
+                "heap_mb": _HEAP_MB,
+                "threads": self.config.threads,
+                "spice_folder": None if spice is None else str(spice.resolve()),
+                "store_folder": str(self._folder),
+            },
         )
-        self._spice = _spice_worker(self.config)
+        self._references: References | None = None
+        self._not_kept: str | None = None
 
-    def warm_up(self) -> None:
-        """Start METEOR's worker without waiting, so that it loads while the caller does something else.
+    def warm_up(self, metrics: Sequence[str] = METRICS) -> None:
+        """Start the worker without waiting, so that it loads METEOR while the caller does something else.
 
-        SPICE's is not started: with known captions it needs a second, and until then it would only hold memory.
+        SPICE's parser is not loaded: known captions do not need it, and until then it would only hold memory.
         """
-        self._meteor.start()
+        if not self._worker.busy:
+            self._worker.send("prepare", self.config.timeout_s, metrics=self._wanted(metrics))
 
-    def score(self, references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]) -> Scores:
+    def score(
+        self,
+        references: Mapping[str, Sequence[str]],
+        candidates: Mapping[str, str],
+        metrics: Sequence[str] = METRICS,
+        *,
+        progress: bool = False,
+    ) -> Scores:
         """Score one caption for every image against the image's references.
 
-        Raises ValueError if an image has a caption but no references or the other way round, and JavaWorkerError if
-        METEOR or SPICE dies twice, hangs or fails.
+        `metrics` are those to compute: SUM is of those that are, and METEOR's seconds of loading are saved without it.
+        `progress` shows a bar; leave it off inside another one. Raises ValueError if a metric is unknown or an image
+        has a caption but no references or the other way round, and JavaWorkerError if the worker dies twice, hangs or
+        fails.
         """
+        wanted = self._wanted(metrics)
         _check(references, candidates)
-        truth, tested, warnings = self._tokenize(references, candidates)
-        arguments = {"references": list(truth.values()), "candidates": list(tested.values())}
-        captions = len(tested) + sum(len(group) for group in truth.values())
-        self._meteor.send("meteor", self.config.timeout_s + _METEOR_CAPTION_S * captions, **arguments)
-        if self._spice is not None:
-            self._spice.send("spice", self.config.timeout_s + _SPICE_CAPTION_S * captions, **arguments)
-        corpus, each = ngram_scores(truth, tested)
-        missing: dict[str, str] = {}
-        meteor = self._meteor.receive()
-        corpus["METEOR"], each["METEOR"] = meteor["corpus"], meteor["per_image"]
-        if self._spice is not None:
-            each["SPICE"] = self._spice.receive()
-            corpus["SPICE"] = float(np.mean(each["SPICE"]))
-        else:
-            missing["SPICE"] = _GET_SPICE
-        if len(truth) == 1:
+        if self._worker.busy:
+            self._worker.receive()
+        self._worker.call("prepare", self.config.timeout_s, metrics=wanted)
+        truth = self._prepare(references)
+        # In a call of its own, as pycocoevalcap does: the tokenizer looks across the end of a line.
+        tested = self._tokenize([candidates[image] for image in truth.images])
+
+        java = JavaScores(self._worker, truth, tested, wanted, self.config.timeout_s)
+        corpus, each = _in_numpy(truth, tested, wanted)
+        java.finish(progress=progress)
+        corpus |= java.corpus
+        each |= java.each
+        missing = {}
+        if "CIDEr" in wanted and len(truth.images) == 1:
             missing["CIDEr"] = "CIDEr weighs words by how few images share them: it needs two images at the least"
             del corpus["CIDEr"], each["CIDEr"]
-        elif len(truth) < _FEW_FOR_CIDER:
-            warnings.append(
-                f"CIDEr's word weights come from {len(truth)} images only: compare it within this set alone"
-            )
-        summed = [metric for metric in _SUMMED if metric in corpus]
-        if len(summed) < len(_SUMMED):
-            warnings.append(f"SUM is {' + '.join(summed)}: {' and '.join(missing)} is missing")
-        corpus["SUM"] = sum(corpus[metric] for metric in summed)
-        each["SUM"] = np.sum([each[metric] for metric in summed], axis=0).tolist()
-        present = [metric for metric in METRICS if metric in corpus]
+        if "SPICE" in metrics and not self._has_spice:
+            missing["SPICE"] = GET_SPICE
+        warnings = self._warnings(truth, tested, corpus, missing, java.problem)
+        if "SUM" in metrics:
+            summed = [metric for metric in _SUMMED if metric in corpus]
+            corpus["SUM"] = sum(corpus[metric] for metric in summed)
+            each["SUM"] = np.sum([each[metric] for metric in summed], axis=0)
+            if len(summed) < len(_SUMMED):
+                warnings.append(f"SUM is {' + '.join(summed)}: {' and '.join(missing)} is missing")
+        present = [metric for metric in METRICS if metric in metrics and metric in corpus]
+        columns = [each[metric].tolist() for metric in present]
         return Scores(
             corpus={metric: corpus[metric] for metric in present},
-            per_image={image: {metric: each[metric][index] for metric in present} for index, image in enumerate(truth)},
+            per_image={
+                image: dict(zip(present, values, strict=True))
+                for image, *values in zip(truth.images, *columns, strict=True)
+            },
             missing=missing,
             warnings=tuple(warnings),
+            spice_parts=_means_of_parts(java.parts),
+            spice_parts_per_image=dict(zip(truth.images, java.parts, strict=True)) if java.parts else {},
         )
 
     def close(self) -> None:
-        """End the workers and free their memory."""
-        self._meteor.close()
-        if self._spice is not None:
-            self._spice.close()
+        """End the worker and free its memory."""
+        self._worker.close()
 
     def __enter__(self) -> "CaptionScorer":
         return self
@@ -159,43 +196,88 @@ class CaptionScorer:
     ) -> None:
         self.close()
 
-    def _tokenize(
-        self, references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]
-    ) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
-        """References and candidates as tokens, in the same order of images, and warnings about wordless captions."""
-        flat = [caption for group in references.values() for caption in group]
-        timeout_s = self.config.timeout_s + _METEOR_CAPTION_S * len(flat)
-        # In two calls, as pycocoevalcap does: the tokenizer looks across the end of a line.
-        lines = iter(self._meteor.call("tokenize", timeout_s, captions=flat))
-        tokens = self._meteor.call("tokenize", timeout_s, captions=[candidates[image] for image in references])
-        tested = dict(zip(references, tokens, strict=True))
-        truth = {image: [line for line in (next(lines) for _ in group) if line] for image, group in references.items()}
-        _refuse([image for image, group in truth.items() if not group], "references, but not a word in any of them")
+    def _wanted(self, metrics: Sequence[str]) -> list[str]:
+        """The metrics to compute for `metrics`: SUM needs its summands."""
+        unknown = [metric for metric in metrics if metric not in METRICS]
+        if unknown or not metrics:
+            raise ValueError(f"metrics must be some of {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}")
+        named = {*metrics, *(_SUMMED if "SUM" in metrics else ())} - {"SUM"}
+        return [metric for metric in METRICS if metric in named and (metric != "SPICE" or self._has_spice)]
+
+    def _prepare(self, references: Mapping[str, Sequence[str]]) -> References:
+        """The references ready to be scored against; those of the last call are at hand."""
+        if self._references is None or self._references.key != references_key(references):
+            self._references, self._not_kept = prepare_references(
+                references, self._tokenize, self._folder / "references"
+            )
+        return self._references
+
+    def _tokenize(self, captions: Sequence[str]) -> list[str]:
+        timeout_s = self.config.timeout_s + CAPTION_S["METEOR"] * len(captions)
+        tokens: list[str] = self._worker.call("tokenize", timeout_s, captions=captions)
+        return tokens
+
+    def _warnings(
+        self,
+        truth: References,
+        tested: Sequence[str],
+        corpus: Mapping[str, float],
+        missing: Mapping[str, str],
+        problem: str | None,
+    ) -> list[str]:
         warnings = []
-        blank = len(flat) - sum(len(group) for group in truth.values())
-        if blank:
-            warnings.append(f"{blank} of {len(flat)} references hold no word and were left out")
-        empty = sum(not caption for caption in tested.values())
+        if truth.blank:
+            warnings.append(
+                f"{truth.blank} of {truth.blank + len(truth.captions)} references hold no word and were left out"
+            )
+        empty = sum(not caption for caption in tested)
         if empty:
             warnings.append(f"{empty} of {len(tested)} captions hold no word and score 0")
-        return truth, tested, warnings
+        if "CIDEr" in corpus and len(truth.images) < _FEW_FOR_CIDER:
+            warnings.append(
+                f"CIDEr's word weights come from {len(truth.images)} images only: compare it within this set alone"
+            )
+        if self._not_kept:
+            problem = problem or f"tokenized references cannot be kept in {self._folder} ({self._not_kept})"
+        if problem:
+            warnings.append(f"{problem}; every run does that work anew: set metrics.cache_folder or REGIONCAP_CACHE")
+        return warnings
 
 
-def _spice_worker(config: MetricsConfig) -> JavaWorker | None:
-    named = os.environ.get("REGIONCAP_SPICE")
-    folder = config.spice_folder or (Path(named) if named else None)
-    if folder is None:
-        return None
-    for jar in _SPICE_JARS:
-        if not (folder / jar).is_file():
-            raise ValueError(f"{folder} does not hold {jar}, which SPICE needs. {_GET_SPICE}")
-    settings = {
-        "spice_folder": str(folder.resolve()),
-        "cache_folder": str((config.cache_folder or cache_folder() / "spice").resolve()),
-        "heap_mb": _SPICE_HEAP_MB,
-        "threads": config.spice_threads,
-    }
-    return JavaWorker("SPICE", "regioncap.experiments.metrics.spice_process", settings)
+def score_captions(
+    references: Mapping[str, Sequence[str]], candidates: Mapping[str, str], metrics: Sequence[str] = METRICS
+) -> Scores:
+    """Score captions once: `CaptionScorer` for those who have a single set, with a progress bar.
+
+    `references` are image -> captions, `candidates` image -> caption; raises what `CaptionScorer.score` raises.
+    """
+    with CaptionScorer() as scorer:
+        return scorer.score(references, candidates, metrics, progress=True)
+
+
+def _in_numpy(
+    truth: References, candidates: Sequence[str], metrics: Sequence[str]
+) -> tuple[dict[str, float], dict[str, Float[np.ndarray, " I"]]]:
+    """BLEU, ROUGE-L and CIDEr-D: of the set and of each image, by metric."""
+    tested = truth.index.number(candidates)
+    counts = truth.index.count(tested)
+    corpus: dict[str, float] = {}
+    each: dict[str, Float[np.ndarray, " I"]] = {}
+    if any(metric in _BLEU for metric in metrics):
+        of_set, of_images = truth.bleu.score(tested, counts)
+        corpus |= {name: float(of_set[order]) for order, name in enumerate(_BLEU) if name in metrics}
+        each |= {name: of_images[order] for order, name in enumerate(_BLEU) if name in metrics}
+    if "ROUGE-L" in metrics:
+        each["ROUGE-L"] = rouge_l(truth.tokens, tested, truth.image)
+    if "CIDEr" in metrics:
+        each["CIDEr"] = truth.cider.score(counts)
+    means = {name: float(each[name].mean()) for name in ("ROUGE-L", "CIDEr") if name in each}
+    return corpus | means, each
+
+
+def _means_of_parts(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    values = {kind: [image[kind] for image in parts if kind in image] for kind in SPICE_PARTS}
+    return {kind: float(np.mean(scores)) for kind, scores in values.items() if scores}
 
 
 def _check(references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]) -> None:

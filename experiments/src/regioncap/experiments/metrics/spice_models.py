@@ -1,8 +1,9 @@
 """What SPICE needs beside its wheel, CoreNLP 3.6.0, and where it is looked for.
 
-Of the models (378 MB) SPICE reads 18 files. Its parser also loads three named-entity models (70 MB), but nothing in it
-looks at an entity, so any models serve there: SPICE is the same to the last digit. A folder for SPICE holds the two
-jars under their published names; the models' jar may be the published one or one with no more than these files.
+Of the models (378 MB) SPICE needs 14 files: the parser's grammar, and the word lists of its rules for pronouns. As
+published it also loads the entity models (70 MB) and the rules for dates, but nothing in it looks at what they find, and
+`java_spice` leaves them out. A folder for SPICE holds the two jars under their published names; the models' jar may be
+the published one or one with no more than these files.
 """
 
 import os
@@ -41,8 +42,6 @@ class SpiceFiles:
     code: PublishedFile
     members: tuple[PublishedFile, ...]
     """Taken from the models' jar."""
-    stand_ins: tuple[str, ...]
-    """Members of the models' jar that must load and are never read."""
 
 
 _MODELS = "edu/stanford/nlp/models"
@@ -82,22 +81,7 @@ SPICE_FILES = SpiceFiles(
                 1883795,
                 "ed674cce7311f76c018806e61cdb045e219258ee30014da4e3e686b9230ebea9",
             ),
-            ("sutime/defs.sutime.txt", 6500, "46ba13e43fe7312039fcb02d01cc00ead71de36070084b59c6f488f51da630ae"),
-            (
-                "sutime/english.holidays.sutime.txt",
-                1274,
-                "c9679758bf8fb8a8080380088bffbcbb5db4444fbf7b73f47d41594550d0330b",
-            ),
-            ("sutime/english.sutime.txt", 36198, "044e81b5cf93c919ce53f8657399afd00b47557a86729c3790367b1911baf0c5"),
-            (
-                "sutime/jollyday/Holidays_sutime.xml",
-                3674,
-                "424d04e255509d22bfdd1e8debd91fe67c494f7286faf078a21a915dade662da",
-            ),
         )
-    ),
-    stand_ins=tuple(
-        f"{_MODELS}/ner/english.{kind}.distsim.crf.ser.gz" for kind in ("all.3class", "muc.7class", "conll.4class")
     ),
 )
 

@@ -29,7 +29,6 @@ from regioncap.experiments.metrics.spice_models import (
     spice_jars,
 )
 from regioncap.experiments.metrics.spice_source import JarFolder, MavenRepository, append, find_jars
-from regioncap.experiments.metrics.spice_stand_in import train_stand_in
 from regioncap.experiments.progress import ByteProgress
 
 _CHUNK = 1 << 16
@@ -54,14 +53,12 @@ def setup_spice(
     *,
     force: bool = False,
     files: SpiceFiles = SPICE_FILES,
-    train: Callable[[Path], bytes] = train_stand_in,
     tell: Callable[[str], object] = print,
     pause: Callable[[float], object] = time.sleep,
 ) -> SpiceSetup:
     """Make `to` (None: where every command looks) from `source`, a folder or the address of a Maven repository.
 
-    A complete folder is left as it is unless `force`. `train` makes the stand-in model with the jar of the code, `tell`
-    hears what a user should know on the way.
+    A complete folder is left as it is unless `force`. `tell` hears what a user should know on the way.
 
     Raises ValueError if `source` is not what it should be or `to` holds something else, FetchError if an address
     cannot be read, OSError if the disk is full or the folder cannot be written.
@@ -78,8 +75,7 @@ def setup_spice(
         with _claimed(partial):
             ready, members = partial / "ready", partial / "members"
             _fetch(origin, files, ready, members, partial)
-            tell("training the stand-in for the entity models that SPICE loads and never reads")
-            _write_models(ready / MODELS_JAR, files, members, train(ready / files.code.name))
+            _write_models(ready / MODELS_JAR, files, members)
             _publish(ready, folder, partial)
         return _setup(folder, fetched=origin.fetched, was_complete=False)
 
@@ -224,12 +220,10 @@ def _is(path: Path, wanted: PublishedFile) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == wanted.sha256
 
 
-def _write_models(jar: Path, files: SpiceFiles, members: Path, stand_in: bytes) -> None:
+def _write_models(jar: Path, files: SpiceFiles, members: Path) -> None:
     with ZipFile(jar, "w", ZIP_DEFLATED) as archive:
         for member in files.members:
             archive.writestr(ZipInfo(member.name), (members / member.sha256).read_bytes(), ZIP_DEFLATED)
-        for name in files.stand_ins:
-            archive.writestr(ZipInfo(name), stand_in, ZIP_DEFLATED)
 
 
 def _publish(ready: Path, folder: Path, partial: Path) -> None:
