@@ -16,6 +16,7 @@ from regioncap.experiments.metrics import JavaWorkerError
 from regioncap.experiments.presets import PRESETS
 from regioncap.experiments.report import MetricSummary, StudyRow, print_table
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
+from regioncap.experiments.scoring.command import ScoreOptions, score
 from regioncap.experiments.study import StudyError, StudyOptions, run_study, train_one
 
 _HELP = """\
@@ -25,6 +26,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
+  regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
 PRESET is `scenes` (procedural pictures, made on the spot) or `photos` (a folder in Flickr8k's layout: --data.root).
@@ -135,6 +137,15 @@ def _caption(arguments: Sequence[str]) -> int:
     return 1 if problems else 0
 
 
+def _score(arguments: Sequence[str]) -> int:
+    try:
+        score(_parse(ScoreOptions, "regioncap score", arguments))
+    except (ValueError, OSError) as error:
+        # Scripts tell input that cannot be scored (2) from a metric that failed (1).
+        return _fail(" ".join(str(error).split()), status=2)
+    return 0
+
+
 def _train_scenes_encoders(arguments: Sequence[str]) -> int:
     config = _parse(ScenesEncodersConfig, "regioncap train-scenes-encoders", arguments)
     train_scenes_encoders(config)
@@ -146,6 +157,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "caption": _caption,
+    "score": _score,
     "train-scenes-encoders": _train_scenes_encoders,
 }
 
@@ -166,6 +178,6 @@ def _parse(kind: type[Command], program: str, arguments: Sequence[str], default:
     return tyro.cli(kind, prog=program, args=arguments, default=default, config=config)
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = 1) -> int:
     print(f"regioncap: {message}", file=sys.stderr)
-    return 1
+    return status

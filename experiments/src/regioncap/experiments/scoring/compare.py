@@ -1,0 +1,155 @@
+"""Systems scored on the same images, side by side: every metric with its interval and its p."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regioncap.experiments.metrics import METRICS, Scores
+from regioncap.experiments.scoring.bleu_counts import bleu_counts, corpus_bleu
+from regioncap.experiments.statistics import resampled_means, shifted_p
+
+LEVEL = 0.95
+"""Share of the resamples between the ends of an interval."""
+
+BLEUS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
+
+_SUMMED = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """One system's captions and what they scored."""
+
+    name: str
+    file: Path
+    captions: Mapping[str, str]
+    """Image -> caption."""
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One metric of one system, in fractions."""
+
+    value: float
+    low: float
+    """Lower end of the interval."""
+    high: float
+    p: float | None
+    """Paired bootstrap against the baseline; None for the baseline itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All systems on all metrics."""
+
+    references: Mapping[str, Sequence[str]]
+    """Image -> references, in the order of the file."""
+    systems: tuple[System, ...]
+    metrics: tuple[str, ...]
+    """Of METRICS, those that were asked for and could be computed."""
+    missing: Mapping[str, str]
+    """Metric that was asked for -> why it is not there."""
+    baseline: int
+    """Which of the systems the others are compared with."""
+    measured: Mapping[str, tuple[Measured, ...]]
+    """Metric -> one a system."""
+    per_image: Mapping[str, NDArray[np.float64]]
+    """Metric -> scores [systems, images], images in the order of the references."""
+    samples: int
+    seed: int
+
+
+def compare(
+    references: Mapping[str, Sequence[str]],
+    systems: Sequence[System],
+    *,
+    metrics: Sequence[str] = METRICS,
+    baseline: int = 0,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Intervals by the percentile bootstrap over images, and p of each system against the baseline.
+
+    All systems and metrics share the draws. What an interval is of:
+
+    - ROUGE-L, CIDEr, SPICE: the mean over the drawn images. CIDEr's document frequencies stay those of the whole set.
+    - BLEU: the drawn images' n-gram counts are added up and BLEU is made from them (`bleu_counts`).
+    - METEOR: the drawn images' mean, moved to the corpus score: METEOR of a corpus is no mean, and its counts are not
+      kept.
+    - SUM: the sum of its parts, draw by draw.
+
+    p is that of `paired_bootstrap` on per-image scores with the images in the order of their names, so the order of a
+    file changes nothing. `metrics` that no system could be scored on end up in `missing`.
+    """
+    order = sorted(references)
+    first = systems[0].scores
+    metrics = [metric for metric in METRICS if metric in metrics]
+    computed = [metric for metric in METRICS if metric in first.corpus]
+    each = np.array([[_scores(system, metric, order) for metric in computed] for system in systems])
+    counts = bleu_counts(references, [system.captions for system in systems], order)
+    drawn = _draw(np.concatenate([each, counts], axis=1), samples, seed)
+    replicates = [
+        _replicates(system.scores.corpus, computed, each[row], drawn[:, row], counts[row])
+        for row, system in enumerate(systems)
+    ]
+
+    def measure(metric: str, row: int) -> Measured:
+        low, high = np.quantile(replicates[row][metric], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        p, column = None, computed.index(metric)
+        if row != baseline:
+            difference = each[row, column] - each[baseline, column]
+            p = shifted_p(difference, drawn[:, row, column] - drawn[:, baseline, column])
+        return Measured(value=systems[row].scores.corpus[metric], low=float(low), high=float(high), p=p)
+
+    present = tuple(metric for metric in metrics if metric in computed)
+    return Comparison(
+        references=references,
+        systems=tuple(systems),
+        metrics=present,
+        missing={metric: why for metric, why in first.missing.items() if metric in metrics},
+        baseline=baseline,
+        measured={metric: tuple(measure(metric, row) for row in range(len(systems))) for metric in present},
+        per_image={
+            metric: np.array([_scores(system, metric, list(references)) for system in systems]) for metric in present
+        },
+        samples=samples,
+        seed=seed,
+    )
+
+
+def _scores(system: System, metric: str, images: Sequence[str]) -> list[float]:
+    return [system.scores.per_image[image][metric] for image in images]
+
+
+def _draw(values: NDArray[np.float64], samples: int, seed: int) -> NDArray[np.float64]:
+    """Resampled means [samples, systems, columns] of values [systems, columns, images]."""
+    systems, columns, images = values.shape
+    return resampled_means(values.reshape(-1, images), samples=samples, seed=seed).reshape(samples, systems, columns)
+
+
+def _replicates(
+    corpus: Mapping[str, float],
+    computed: Sequence[str],
+    each: NDArray[np.float64],
+    drawn: NDArray[np.float64],
+    counts: NDArray[np.float64],
+) -> dict[str, NDArray[np.float64]]:
+    """Metric -> corpus score of every draw, for one system.
+
+    `each` [metrics, images] and `counts` [COUNTS, images] are what the draws [samples, metrics + COUNTS] are of.
+    Every metric is moved by what separates its point estimate here from the corpus score: nothing for a mean.
+    """
+    here = dict(zip(computed, each.mean(axis=1), strict=True)) | dict(
+        zip(BLEUS, corpus_bleu(counts.mean(axis=1)), strict=True)
+    )
+    there = dict(zip(computed, drawn.T[: len(computed)], strict=True)) | dict(
+        zip(BLEUS, corpus_bleu(drawn.T[len(computed) :]), strict=True)
+    )
+    moved = {metric: there[metric] + (corpus[metric] - here[metric]) for metric in computed if metric != "SUM"}
+    if "SUM" in computed:
+        moved["SUM"] = np.sum([moved[metric] for metric in _SUMMED if metric in moved], axis=0)
+    return moved
