@@ -42,7 +42,7 @@ def bleu_counts(
 
 
 def corpus_bleu(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """BLEU-1..4 [4, ...] from sums or means of counts [COUNTS, ...] (Papineni et al. 2002).
+    """BLEU-1..4 [4, ...] from summed counts [COUNTS, ...] (Papineni et al. 2002).
 
     BLEU-n = min(1, exp(1 - r / c)) (p_1 ... p_n)^(1/n),   p_k = matches_k / guesses_k
     """

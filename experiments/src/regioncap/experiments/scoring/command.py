@@ -144,11 +144,11 @@ def _plain(name: str) -> str:
 
 
 def _write(comparison: Comparison, options: ScoreOptions, sets: CaptionSets, folder: PictureFolder | None) -> None:
-    references = str(options.references or options.predictions[0])
+    references = options.references or options.predictions[0]
     for warning in warnings(comparison):
         print(f"regioncap: warning: {warning}", file=sys.stderr)
     if options.json:
-        print(comparison_json(comparison, references), end="")
+        print(comparison_json(comparison, str(references)), end="")
     else:
         print_comparison(comparison, f"{references}: {len(comparison.references):,} images", Console())
     if options.per_image:
@@ -160,7 +160,7 @@ def _write(comparison: Comparison, options: ScoreOptions, sets: CaptionSets, fol
     if options.html:
         page = page_html(
             comparison,
-            references=references,
+            references=references.name,
             pictures=sets.pictures,
             folder=folder,
             images=options.html_images,

@@ -144,10 +144,10 @@ def _replicates(
     Every metric is moved by what separates its point estimate here from the corpus score: nothing for a mean.
     """
     here = dict(zip(computed, each.mean(axis=1), strict=True)) | dict(
-        zip(BLEUS, corpus_bleu(counts.mean(axis=1)), strict=True)
+        zip(BLEUS, corpus_bleu(counts.sum(axis=1)), strict=True)
     )
     there = dict(zip(computed, drawn.T[: len(computed)], strict=True)) | dict(
-        zip(BLEUS, corpus_bleu(drawn.T[len(computed) :]), strict=True)
+        zip(BLEUS, corpus_bleu(each.shape[1] * drawn.T[len(computed) :]), strict=True)
     )
     moved = {metric: there[metric] + (corpus[metric] - here[metric]) for metric in computed if metric != "SUM"}
     if "SUM" in computed:

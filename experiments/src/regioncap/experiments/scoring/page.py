@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -15,6 +16,8 @@ from regioncap.experiments.scoring.gallery import PictureFolder, choose_images
 from regioncap.experiments.scoring.table import best_systems, legend, p_text, percent, warnings
 
 _BINS = 40
+_SHOWN = 0.99
+"""Share of the images inside the axis of a distribution."""
 
 
 def page_html(
@@ -60,9 +63,10 @@ def page_data(
     names = list(comparison.references)
     chosen = choose_images(comparison, images, seed)
     return {
+        "version": version("regioncap"),
         "references": references,
         "total": len(names),
-        "systems": [{"name": system.name, "file": str(system.file)} for system in comparison.systems],
+        "systems": [{"name": system.name, "file": system.file.name} for system in comparison.systems],
         "baseline": comparison.baseline,
         "metrics": list(comparison.metrics),
         "table": _table(comparison),
@@ -95,26 +99,31 @@ def _table(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
 
 
 def _histogram(scores: NDArray[np.float64]) -> dict[str, Any]:
-    """Shares of images by score, a list of _BINS a system over common bins from 0 to the largest score."""
-    top = float(scores.max()) or 1.0
-    counts = [np.histogram(row, bins=_BINS, range=(0.0, top))[0].tolist() for row in scores]
+    """Images by score, a list of _BINS counts a system over the same bins from 0; the last holds the outliers too."""
+    top = _reach(scores)
+    counts = [np.histogram(np.minimum(row, top), bins=_BINS, range=(0.0, top))[0].tolist() for row in scores]
     return {"from": 0.0, "to": 100 * top, "counts": counts, "means": (100 * scores.mean(axis=1)).tolist()}
 
 
 def _difference(scores: NDArray[np.float64], row: int, baseline: int) -> dict[str, Any] | None:
-    """The gains of a system over the baseline, image by image; the bins lie evenly around 0."""
+    """Images by gain of a system over the baseline; the bins lie evenly around 0, the outermost hold the outliers."""
     if row == baseline:
         return None
     gains = scores[row] - scores[baseline]
-    reach = float(np.abs(gains).max()) or 1.0
+    reach = _reach(np.abs(gains))
     return {
         "from": -100 * reach,
         "to": 100 * reach,
-        "counts": [np.histogram(gains, bins=_BINS + 1, range=(-reach, reach))[0].tolist()],
+        "counts": [np.histogram(gains.clip(-reach, reach), bins=_BINS + 1, range=(-reach, reach))[0].tolist()],
         "means": [100 * float(gains.mean())],
         "better": int((gains > 0).sum()),
         "worse": int((gains < 0).sum()),
     }
+
+
+def _reach(scores: NDArray[np.float64]) -> float:
+    """Where the axis ends: a few captions of five times the usual CIDEr must not squeeze all others together."""
+    return float(np.quantile(scores, _SHOWN)) or float(scores.max()) or 1.0
 
 
 def _image(

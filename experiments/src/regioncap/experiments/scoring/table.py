@@ -15,7 +15,7 @@ def print_comparison(comparison: Comparison, title: str, console: Console) -> No
 
     Its columns are never cut: a log file has no width, and in a narrow window long lines wrap.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("system", no_wrap=True)
     for metric in comparison.metrics:
         table.add_column(metric, justify="right", no_wrap=True)

@@ -21,6 +21,7 @@ const state = {
 const byId = (id) => document.getElementById(id);
 const score = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const gain = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1, signDisplay: "exceptZero" });
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const count = new Intl.NumberFormat("en");
 const words = /[\p{L}\p{N}]+(?:['’][\p{L}\p{N}]+)*/gu;
 
@@ -82,7 +83,7 @@ function showSpread() {
   const histogram = data.histograms[state.metric];
   byId("spread-note").textContent =
     `${state.metric} of single images: how many images (height) got which score, in percent. ` +
-    "The line is the mean over images.";
+    "The line is the mean over images; the outermost bars hold what lies beyond them.";
   const tallest = Math.max(...histogram.counts.flat());
   data.systems.forEach((system, row) => {
     const mean = histogram.means[row];
@@ -138,15 +139,23 @@ function chart(caption, told, { from, to, counts, mean, tallest, colours, text }
     svg.append(draw("line", { class: "mean", x1: x(mean), x2: x(mean), y1: top - 4, y2: bottom }));
     const anchor = x(mean) < 40 ? "start" : x(mean) > width - 40 ? "end" : "middle";
     svg.append(draw("text", { class: "mean-text", x: x(mean), y: 11, "text-anchor": anchor }, text.format(mean)));
-    for (const part of [0, 0.25, 0.5, 0.75, 1]) {
-      const value = from + part * (to - from);
-      const side = part === 0 ? "start" : part === 1 ? "end" : "middle";
-      svg.append(draw("text", { x: x(value), y: bottom + 15, "text-anchor": side }, text.format(value)));
+    for (const value of ticks(from, to)) {
+      const side = x(value) < 20 ? "start" : x(value) > width - 20 ? "end" : "middle";
+      svg.append(draw("text", { x: x(value), y: bottom + 15, "text-anchor": side }, whole.format(value)));
     }
   };
   sizes.observe(svg);
   painters.set(svg, paint);
   return figure;
+}
+
+/** Four to eight round numbers from one end of an axis to the other. */
+function ticks(from, to) {
+  const size = 10 ** Math.floor(Math.log10((to - from) / 4));
+  const step = size * ([5, 2.5, 2].find((factor) => (to - from) / (size * factor) >= 4) ?? 1);
+  const values = [];
+  for (let at = Math.ceil(from / step); at <= to / step; at++) values.push(at * step);
+  return values;
 }
 
 const painters = new WeakMap();
@@ -221,8 +230,8 @@ function card(image) {
   if (data.systems.length > 1) {
     const by = difference(image);
     const tone = by > 0 ? "gain" : by < 0 ? "loss" : "";
-    const whose = data.systems.length > 2 ? `${data.systems[state.other].name} ` : "";
-    title.append(make("span", { class: tone }, `${whose}${gain.format(by)} ${state.metric}`));
+    const told = `${data.systems[state.other].name} ${gain.format(by)} ${state.metric}`;
+    title.append(make("span", { class: tone }, told));
   }
   const text = make("div", {}, title);
   const known = new Set(image.references.flatMap((line) => line.toLowerCase().match(words) ?? []));
@@ -325,6 +334,7 @@ function orderNames() {
 }
 
 function showControls() {
+  let chosenChoice;
   data.metrics.forEach((metric) => {
     const input = make("input", { type: "radio", name: "metric", value: metric });
     input.checked = metric === state.metric;
@@ -334,8 +344,11 @@ function showControls() {
       showSpread();
       showGallery();
     });
-    byId("metrics").append(make("label", {}, input, make("span", {}, metric)));
+    const choice = make("label", {}, input, make("span", {}, metric));
+    byId("metrics").append(choice);
+    if (input.checked) chosenChoice = choice;
   });
+  byId("metrics").scrollLeft = chosenChoice.offsetLeft - byId("metrics").clientWidth / 2;
   byId("compare-label").hidden = data.systems.length < 3;
   fill(
     byId("compare"),
@@ -367,6 +380,7 @@ function showControls() {
     "Words that no reference has are underlined.";
 }
 
+byId("made").textContent = `Made by RegionCap ${data.version}.`;
 showSummary();
 showControls();
 showSpread();
