@@ -128,6 +128,11 @@ def test_metrics_are_chosen_and_missing_ones_told(invented):
     assert comparison.missing == {"SPICE": "no jars"}
 
 
+def test_nothing_to_measure_is_told_with_its_reason(invented):
+    with pytest.raises(ValueError, match="no SPICE: no jars"):
+        invented(metrics=("SPICE",), absent={"SPICE": "no jars", "METEOR": "no Java"})
+
+
 def test_seed_and_samples_are_used(tmp_path):
     values = np.random.default_rng(0).random(20)
     lows = {interval(values, tmp_path, samples=samples, seed=seed).low for samples in (50, 51) for seed in (0, 1)}

@@ -214,6 +214,12 @@ def test_metric_and_system_are_chosen(open_page, invented):
     assert browser.run("document.querySelector('#order option[value=gain]').textContent") == "largest gain of three"
 
 
+def test_page_without_images_has_no_gallery(open_page, invented):
+    browser = open_page(invented(), images=0)
+    assert browser.run("getComputedStyle(document.getElementById('captions')).display") == "none"
+    assert browser.run("document.querySelectorAll('#spread svg').length") == 3
+
+
 def test_words_that_no_reference_has_are_marked(open_page, invented):
     browser = open_page(invented(1, names=("one",), texts=("a DOG zebra's runs",), absent={"CIDEr": "one image"}))
     assert "zebra's" in browser.run("[...document.querySelectorAll('.own-word')].map((word) => word.textContent)")

@@ -84,11 +84,15 @@ def compare(
 
     p is that of `paired_bootstrap` on per-image scores with the images in the order of their names, so the order of a
     file changes nothing. `metrics` that no system could be scored on end up in `missing`.
+    Raises ValueError if not one of `metrics` could be computed.
     """
     order = sorted(references)
     first = systems[0].scores
     metrics = [metric for metric in METRICS if metric in metrics]
     computed = [metric for metric in METRICS if metric in first.corpus]
+    present = tuple(metric for metric in metrics if metric in computed)
+    if not present:
+        raise ValueError("; ".join(f"no {metric}: {why}" for metric, why in first.missing.items() if metric in metrics))
     each = np.array([[_scores(system, metric, order) for metric in computed] for system in systems])
     counts = bleu_counts(references, [system.captions for system in systems], order)
     drawn = _draw(np.concatenate([each, counts], axis=1), samples, seed)
@@ -105,7 +109,6 @@ def compare(
             p = shifted_p(difference, drawn[:, row, column] - drawn[:, baseline, column])
         return Measured(value=systems[row].scores.corpus[metric], low=float(low), high=float(high), p=p)
 
-    present = tuple(metric for metric in metrics if metric in computed)
     return Comparison(
         references=references,
         systems=tuple(systems),

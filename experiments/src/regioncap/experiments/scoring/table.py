@@ -9,6 +9,13 @@ from rich.text import Text
 
 from regioncap.experiments.scoring.compare import LEVEL, Comparison, Measured
 
+_INTERVALS = {
+    "BLEU": "BLEU is made anew from the n-gram counts of every resample",
+    "METEOR": "METEOR's is that of the mean over images, moved to the corpus score",
+    "CIDEr": "CIDEr's word weights stay those of the whole set",
+}
+"""What the interval is of, for metrics that are more than a mean over images."""
+
 
 def print_comparison(comparison: Comparison, title: str, console: Console) -> None:
     """The table with the interval below each score and p below that; the best printed score is green.
@@ -107,8 +114,11 @@ def legend(comparison: Comparison) -> list[str]:
         f"Scores in percent; below, the {LEVEL:.0%} percentile bootstrap interval over images "
         f"({comparison.samples:,} resamples, seed {comparison.seed})."
     ]
-    if "METEOR" in comparison.metrics:
-        lines.append("METEOR's interval is that of the mean over images, moved to the corpus score.")
+    intervals = [
+        text for metric, text in _INTERVALS.items() if any(present.startswith(metric) for present in comparison.metrics)
+    ]
+    if intervals:
+        lines.append(f"Of the intervals: {'; '.join(intervals)}.")
     if len(comparison.systems) > 1:
         baseline = comparison.systems[comparison.baseline].name
         lines.append(f"p: two-sided paired bootstrap on the per-image scores against {baseline}.")

@@ -384,4 +384,5 @@ byId("made").textContent = `Made by RegionCap ${data.version}.`;
 showSummary();
 showControls();
 showSpread();
+byId("captions").hidden = !data.images.length;
 showGallery();
