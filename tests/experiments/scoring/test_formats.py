@@ -93,6 +93,8 @@ def test_file_that_is_not_there_or_no_text(tmp_path):
         ({"annotations": [{"caption": "x"}]}, "lacks 'image_id'"),
         ({"images": [{"id": 1}], "annotations": [{"image_id": 2, "caption": "x"}]}, "image 2, which is not among"),
         ({"annotations": [{"image_id": 2, "caption": None}]}, "annotation 1: the caption must be a text, got null"),
+        ({"annotations": [{"image_id": 2, "caption": "a \ud83d"}]}, "the caption is no valid Unicode"),
+        ({"annotations": [5]}, "an entry is not as wanted"),
         ({"images": [{"split": "test", "sentences": []}]}, 'neither "filename" nor'),
         ({"images": [{"filename": "a", "sentences": []}]}, "lacks 'split'"),
         ({"images": [{"filename": "a", "split": "test", "sentences": [{}]}]}, "lacks 'raw'"),

@@ -13,6 +13,8 @@ from regioncap.experiments.metrics import METRICS
 from regioncap.experiments.scoring.gallery import PictureFolder
 from regioncap.experiments.scoring.page import page_data, page_html
 
+pytestmark = pytest.mark.timeout(120)  # a browser that hangs must not hang the tests
+
 HOSTILE = (
     "</script><script>document.documentElement.dataset.hacked = 1</script>",
     '<img src=x onerror="document.documentElement.dataset.hacked = 1">',

@@ -130,9 +130,13 @@ def annotated_images(file: CaptionFile) -> Iterator[AnnotatedImage]:
 
 
 def text_of(value: object, where: str, what: str) -> str:
-    """A caption. Raises CaptionFileError if it is no text."""
+    """A caption. Raises CaptionFileError if it is no text, or holds half a character as a wrongly cut text does."""
     if not isinstance(value, str):
         raise CaptionFileError(f"{where}: {what} must be a text, got {json.dumps(value, ensure_ascii=False)[:60]}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise CaptionFileError(f"{where}: {what} is no valid Unicode: {json.dumps(value)[:60]}") from None
     return value
 
 
@@ -170,7 +174,7 @@ def _broken(path: Path, error: json.JSONDecodeError, line: int) -> CaptionFileEr
 
 def _kind(path: Path, content: Any) -> Kind:
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        if content["annotations"] and "caption" not in content["annotations"][0]:
+        if any(isinstance(entry, dict) and "caption" not in entry for entry in content["annotations"][:1]):
             raise CaptionFileError(
                 f"{path} has annotations without captions, such as boxes; want COCO's captions_*.json"
             )
