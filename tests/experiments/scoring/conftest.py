@@ -104,9 +104,11 @@ def _invented(
     absent: Mapping[str, str] | None = None,
     texts: Sequence[str] = (),
     warnings: Sequence[tuple[str, ...]] = (),
+    parts: Sequence[str] = (),
     **options: Any,
 ) -> Comparison:
-    """`absent` metrics could not be computed; `texts` are the first captions of every system."""
+    """`absent` metrics could not be computed, `texts` are the first captions of every system, and of the `parts` of
+    SPICE all images have the first, half the second."""
     generator = np.random.default_rng(data_seed)
     image_names = [f"{index}.jpg" for index in range(images)]
     words = ["a", "dog", "cat", "man", "runs", "sits", "on", "the", "grass", "beach"]
@@ -128,6 +130,11 @@ def _invented(
                 for index, image in enumerate(image_names)
             },
             missing=absent or {},
+            spice_parts=dict.fromkeys(parts, 0.4 + 0.1 * number),
+            spice_parts_per_image={
+                image: dict.fromkeys(parts[: 1 + index % len(parts)], 0.4 + 0.1 * number) if parts else {}
+                for index, image in enumerate(image_names)
+            },
             warnings=warnings[number] if warnings else (),
         )
         systems.append(System(name=name, file=Path(f"/home/someone/{name}.json"), captions=captions, scores=scores))

@@ -82,6 +82,15 @@ def test_all_files_are_written(command, files, tmp_path):
     assert len(list(out.parent.iterdir())) == 4
 
 
+def test_only_the_metrics_asked_for_are_told_of(command, files):
+    outcome = command("score", *files(), "--metrics", "rouge")
+    assert outcome.status == 0
+    assert "SUM" not in outcome.out + outcome.err
+    assert "3 images only" not in outcome.err
+    content = json.loads(command("score", *files(), "--metrics", "sum", "--json").out)
+    assert list(content["systems"][0]["scores"]) == ["SUM"]
+
+
 def test_one_system_has_intervals_and_no_p(command, files):
     outcome = command("score", *files(1))
     assert outcome.status == 0
@@ -185,7 +194,7 @@ def test_swapped_files_are_recognised(command, files, karpathy, put):
         (("--html", "."), (". is a folder; name a file",)),
         (("--html", "x.html", "--images", "nowhere"), ("--images nowhere is no folder",)),
         (("--split", "val"), ("--split val is for Karpathy's JSON",)),
-        (("--metrics.spice-folder", "nowhere"), ("nowhere does not hold stanford-corenlp",)),
+        (("--metrics.spice-folder", "nowhere"), ("nowhere", "does not hold stanford-corenlp-3.6.0.jar")),
     ],
 )
 def test_flag_that_does_not_fit_is_one_line(command, files, tmp_path, monkeypatch, flags, parts):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from regioncap.experiments.metrics import METRICS, Scores
 from regioncap.experiments.scoring import System, compare
 from regioncap.experiments.scoring.bleu_counts import bleu_counts, corpus_bleu
+from regioncap.experiments.scoring.compare import metrics_to_score
 from regioncap.experiments.statistics import paired_bootstrap
 
 unit = st.floats(0, 1)
@@ -138,3 +139,8 @@ def test_seed_and_samples_are_used(tmp_path):
     lows = {interval(values, tmp_path, samples=samples, seed=seed).low for samples in (50, 51) for seed in (0, 1)}
     assert len(lows) == 4
     assert interval(values, tmp_path, seed=1) == interval(values, tmp_path, seed=1)
+
+
+def test_summands_of_a_sum_are_asked_for():
+    assert metrics_to_score(("SUM",)) == ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE", "SUM")
+    assert metrics_to_score(("CIDEr", "BLEU-2")) == ("BLEU-2", "CIDEr")

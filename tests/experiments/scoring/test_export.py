@@ -31,6 +31,13 @@ def test_json_holds_scores_intervals_and_p_in_percent(invented):
             assert told["scores"][metric]["p"] == cell.p
 
 
+def test_parts_of_spice_are_told(invented):
+    _, new = json.loads(comparison_json(invented(parts=("Object", "Size"), samples=99), "r.json"))["systems"]
+    assert new["spice_parts"] == {
+        part: {"value": 50.0, "low": 50.0, "high": 50.0, "p": 0.01} for part in ("Object", "Size")
+    }
+
+
 def test_csv_has_a_line_an_image_and_system(invented):
     odd = 'one, "two"\nthree'
     comparison = invented(texts=(odd,))

@@ -169,6 +169,13 @@ def test_page_draws_itself(open_page, invented, names):
     assert browser.run("document.getElementById('compare-label').hidden") == (systems < 3)
 
 
+def test_parts_of_spice_have_a_table(open_page, invented):
+    browser = open_page(invented(parts=("Object", "Color")))
+    heads = "[...document.querySelectorAll('#parts thead th')].map((cell) => cell.textContent)"
+    assert browser.run(heads) == ["system", "Object", "Color"]
+    assert text(browser, "#parts tbody tr:last-child td:last-child .value") == "50.0"
+
+
 def test_hostile_captions_are_shown_as_text(open_page, invented):
     browser = open_page(invented(4, texts=HOSTILE))
     shown = browser.run("[...document.querySelectorAll('.said p')].map((line) => line.textContent)")

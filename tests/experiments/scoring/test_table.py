@@ -43,11 +43,11 @@ def test_names_are_not_markup(invented):
 
 def test_best_is_green_and_nobody_is_where_all_are_alike(invented):
     comparison = invented(gain=0.5)
-    assert best_systems(comparison) == {metric: {1} for metric in METRICS}
+    assert best_systems(comparison.measured) == {metric: {1} for metric in METRICS}
     assert "\x1b[1;32m" in printed(comparison, force_terminal=True)
     assert "\x1b[1;32m" not in printed(invented(gain=0.0), force_terminal=True)
-    assert all(not best for best in best_systems(invented(gain=0.0)).values())
-    assert all(not best for best in best_systems(invented(names=("one",))).values())
+    assert all(not best for best in best_systems(invented(gain=0.0).measured).values())
+    assert all(not best for best in best_systems(invented(names=("one",)).measured).values())
 
 
 @pytest.mark.parametrize(("p", "text"), [(None, ""), (0.0001, "p<0.001"), (0.001, "p 0.001"), (1.0, "p 1.000")])
@@ -67,6 +67,17 @@ def test_legend_says_what_is_needed(invented):
     assert "2 tests, not corrected" in lines
     assert "METEOR" not in lines
     assert "SPICE n/a: no jars" in legend(invented(absent={"SPICE": "no jars"}))
+
+
+def test_parts_of_spice_are_a_table_of_their_own(invented):
+    comparison = invented(parts=("Object", "Color"), gain=0.5)
+    text = printed(comparison)
+    assert "SPICE by kind of tuple" in text
+    assert text.index("CIDEr") < text.index("Object") < text.index("Color")
+    markdown = table_markdown(comparison)
+    assert "| system | Object | Color |" in markdown
+    assert "11 tests" in text
+    assert "SPICE by kind" not in printed(invented(metrics=("CIDEr",), parts=("Object",)))
 
 
 def test_warnings_name_a_system_where_it_is_not_of_all(invented):

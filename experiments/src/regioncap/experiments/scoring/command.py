@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from regioncap.experiments.metrics import METRICS, MetricsConfig
-from regioncap.experiments.scoring.compare import Comparison, System, compare
+from regioncap.experiments.scoring.compare import Comparison, System, compare, metrics_to_score
 from regioncap.experiments.scoring.export import comparison_json, per_image_csv
 from regioncap.experiments.scoring.gallery import PictureFolder
 from regioncap.experiments.scoring.page import page_html
@@ -86,10 +86,16 @@ def score(options: ScoreOptions) -> Comparison:
     folder = PictureFolder(options.images) if options.images else None
     # Progress is for people: where a program reads the output it goes the way of the warnings.
     with redirect_stdout(sys.stderr if options.json else sys.stdout), options.scorer.build() as scorer:
-        scorer.warm_up()
+        wanted = metrics_to_score(metrics)
+        scorer.warm_up(wanted)
         sets = read_captions(options.references, options.predictions, split=options.split, subset=options.subset)
         systems = [
-            System(name=name, file=file, captions=captions, scores=scorer.score(sets.references, captions))
+            System(
+                name=name,
+                file=file,
+                captions=captions,
+                scores=scorer.score(sets.references, captions, wanted, progress=True),
+            )
             for name, file, captions in zip(names, options.predictions, sets.captions, strict=True)
         ]
     comparison = compare(
@@ -130,6 +136,7 @@ def choose_metrics(asked: Sequence[str]) -> tuple[str, ...]:
     if not asked:
         return METRICS
     known: dict[str, tuple[str, ...]] = {_plain(metric): (metric,) for metric in METRICS}
+    known["spiceparts"] = ("SPICE",)  # they come with it
     known |= {"bleu": tuple(m for m in METRICS if m.startswith("BLEU")), "rouge": ("ROUGE-L",)}
     chosen: set[str] = set()
     for name in asked:

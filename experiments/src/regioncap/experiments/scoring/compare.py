@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from regioncap.experiments.metrics import METRICS, Scores
 from regioncap.experiments.scoring.bleu_counts import bleu_counts, corpus_bleu
+from regioncap.experiments.scoring.measured import Measured, interval
+from regioncap.experiments.scoring.spice_parts import measure_parts
 from regioncap.experiments.statistics import resampled_means, shifted_p
-
-LEVEL = 0.95
-"""Share of the resamples between the ends of an interval."""
 
 BLEUS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 
 _SUMMED = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
+"""Whose draws are added up for those of SUM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +28,6 @@ class System:
     captions: Mapping[str, str]
     """Image -> caption."""
     scores: Scores
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One metric of one system, in fractions."""
-
-    value: float
-    low: float
-    """Lower end of the interval."""
-    high: float
-    p: float | None
-    """Paired bootstrap against the baseline; None for the baseline itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +45,8 @@ class Comparison:
     """Which of the systems the others are compared with."""
     measured: Mapping[str, tuple[Measured, ...]]
     """Metric -> one a system."""
+    parts: Mapping[str, tuple[Measured, ...]]
+    """Part of SPICE -> one a system; empty without SPICE."""
     per_image: Mapping[str, NDArray[np.float64]]
     """Metric -> scores [systems, images], images in the order of the references."""
     samples: int
@@ -80,20 +70,22 @@ def compare(
     - BLEU: the drawn images' n-gram counts are added up and BLEU is made from them (`bleu_counts`).
     - METEOR: the drawn images' mean, moved to the corpus score: METEOR of a corpus is no mean, and its counts are not
       kept.
+    - Parts of SPICE: the mean over those of the drawn images whose references have such tuples.
     - SUM: the sum of its parts, draw by draw.
 
     p is that of `paired_bootstrap` on per-image scores with the images in the order of their names, so the order of a
     file changes nothing. `metrics` that no system could be scored on end up in `missing`.
     Raises ValueError if not one of `metrics` could be computed.
     """
-    order = sorted(references)
     first = systems[0].scores
+    by_name = sorted(range(len(first.images)), key=first.images.__getitem__)
+    order = [first.images[index] for index in by_name]
     metrics = [metric for metric in METRICS if metric in metrics]
     computed = [metric for metric in METRICS if metric in first.corpus]
     present = tuple(metric for metric in metrics if metric in computed)
     if not present:
         raise ValueError("; ".join(f"no {metric}: {why}" for metric, why in first.missing.items() if metric in metrics))
-    each = np.array([[_scores(system, metric, order) for metric in computed] for system in systems])
+    each = np.array([[system.scores.array(metric)[by_name] for metric in computed] for system in systems])
     counts = bleu_counts(references, [system.captions for system in systems], order)
     drawn = _draw(np.concatenate([each, counts], axis=1), samples, seed)
     replicates = [
@@ -102,12 +94,12 @@ def compare(
     ]
 
     def measure(metric: str, row: int) -> Measured:
-        low, high = np.quantile(replicates[row][metric], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = interval(replicates[row][metric])
         p, column = None, computed.index(metric)
         if row != baseline:
             difference = each[row, column] - each[baseline, column]
             p = shifted_p(difference, drawn[:, row, column] - drawn[:, baseline, column])
-        return Measured(value=systems[row].scores.corpus[metric], low=float(low), high=float(high), p=p)
+        return Measured(value=systems[row].scores.corpus[metric], low=low, high=high, p=p)
 
     return Comparison(
         references=references,
@@ -116,16 +108,19 @@ def compare(
         missing={metric: why for metric, why in first.missing.items() if metric in metrics},
         baseline=baseline,
         measured={metric: tuple(measure(metric, row) for row in range(len(systems))) for metric in present},
-        per_image={
-            metric: np.array([_scores(system, metric, list(references)) for system in systems]) for metric in present
-        },
+        parts=measure_parts([system.scores for system in systems], order, baseline=baseline, samples=samples, seed=seed)
+        if "SPICE" in present
+        else {},
+        per_image={metric: np.array([system.scores.array(metric) for system in systems]) for metric in present},
         samples=samples,
         seed=seed,
     )
 
 
-def _scores(system: System, metric: str, images: Sequence[str]) -> list[float]:
-    return [system.scores.per_image[image][metric] for image in images]
+def metrics_to_score(metrics: Sequence[str]) -> tuple[str, ...]:
+    """What the scorer must be asked for so that `metrics` can be compared: SUM's interval needs its summands."""
+    wanted = {*metrics, *(_SUMMED if "SUM" in metrics else ())}
+    return tuple(metric for metric in METRICS if metric in wanted)
 
 
 def _draw(values: NDArray[np.float64], samples: int, seed: int) -> NDArray[np.float64]:

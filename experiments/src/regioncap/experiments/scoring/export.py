@@ -7,7 +7,8 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from regioncap.experiments.scoring.compare import LEVEL, Comparison, Measured
+from regioncap.experiments.scoring.compare import Comparison
+from regioncap.experiments.scoring.measured import LEVEL, Measured
 
 _VERSIONS = ("regioncap", "pycocoevalcap", "numpy")
 
@@ -26,6 +27,7 @@ def comparison_json(comparison: Comparison, references: str) -> str:
                 "name": system.name,
                 "file": str(system.file),
                 "scores": {metric: _measured(comparison.measured[metric][row]) for metric in comparison.metrics},
+                "spice_parts": {part: _measured(cells[row]) for part, cells in comparison.parts.items()},
                 "warnings": list(system.scores.warnings),
             }
             for row, system in enumerate(comparison.systems)

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from regioncap.experiments.scoring.compare import Comparison
 from regioncap.experiments.scoring.gallery import PictureFolder, choose_images
+from regioncap.experiments.scoring.measured import Measured
 from regioncap.experiments.scoring.table import best_systems, legend, p_text, percent, warnings
 
 _BINS = 40
@@ -69,7 +70,8 @@ def page_data(
         "systems": [{"name": system.name, "file": system.file.name} for system in comparison.systems],
         "baseline": comparison.baseline,
         "metrics": list(comparison.metrics),
-        "table": _table(comparison),
+        "table": _table(comparison.measured),
+        "parts": _table(comparison.parts),
         "legend": legend(comparison),
         "warnings": warnings(comparison),
         "histograms": {metric: _histogram(scores) for metric, scores in comparison.per_image.items()},
@@ -82,8 +84,8 @@ def page_data(
     }
 
 
-def _table(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
-    best = best_systems(comparison)
+def _table(measured: Mapping[str, Sequence[Measured]]) -> dict[str, list[dict[str, Any]]]:
+    best = best_systems(measured)
     return {
         metric: [
             {
@@ -92,9 +94,9 @@ def _table(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
                 "p": p_text(cell.p),
                 "best": row in best[metric],
             }
-            for row, cell in enumerate(comparison.measured[metric])
+            for row, cell in enumerate(cells)
         ]
-        for metric in comparison.metrics
+        for metric, cells in measured.items()
     }
 
 

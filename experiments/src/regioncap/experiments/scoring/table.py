@@ -1,13 +1,14 @@
 """A comparison as a table in percent: on the terminal, in Markdown and in LaTeX."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from regioncap.experiments.scoring.compare import LEVEL, Comparison, Measured
+from regioncap.experiments.scoring.compare import Comparison
+from regioncap.experiments.scoring.measured import LEVEL, Measured
 
 _INTERVALS = {
     "BLEU": "BLEU is made anew from the n-gram counts of every resample",
@@ -18,45 +19,31 @@ _INTERVALS = {
 
 
 def print_comparison(comparison: Comparison, title: str, console: Console) -> None:
-    """The table with the interval below each score and p below that; the best printed score is green.
+    """The table with the interval below each score and p below that, and below it SPICE's parts; the best is green.
 
     Its columns are never cut: a log file has no width, and in a narrow window long lines wrap.
     """
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("system", no_wrap=True)
-    for metric in comparison.metrics:
-        table.add_column(metric, justify="right", no_wrap=True)
-    best = best_systems(comparison)
-    for row, system in enumerate(comparison.systems):
-        cells = []
-        for metric in comparison.metrics:
-            score, *below = _lines(comparison.measured[metric][row])
-            cell = Text(score, style="bold green" if row in best[metric] else "")
-            cells.append(cell.append("".join(f"\n{line}" for line in below), style="not bold default"))
-        table.add_row(Text(system.name), *cells)
-    needed = console.measure(table, options=console.options.update(width=1000)).maximum
+    tables = [_table(comparison, comparison.measured, title)]
+    if comparison.parts:
+        tables.append(_table(comparison, comparison.parts, "SPICE by kind of tuple"))
+    needed = max(console.measure(table, options=console.options.update(width=1000)).maximum for table in tables)
     whole = Console(file=console.file, width=max(console.width, needed), force_terminal=console.is_terminal)
-    whole.print(table)
+    whole.print(*tables)
     for line in legend(comparison):
         whole.print(Text(line, style="dim"))
 
 
 def table_markdown(comparison: Comparison) -> str:
-    """The table with the best score of each metric in bold, and its legend."""
-    best = best_systems(comparison)
-    lines = [_pipes(["system", *comparison.metrics]), _pipes(["---", *["---:"] * len(comparison.metrics)])]
-    for row, system in enumerate(comparison.systems):
-        cells = []
-        for metric in comparison.metrics:
-            score, *below = _lines(comparison.measured[metric][row])
-            cells.append("<br>".join([f"**{score}**" if row in best[metric] else score, *below]))
-        lines.append(_pipes([system.name, *cells]))
+    """The table with the best score of each metric in bold, that of SPICE's parts where there is one, and a legend."""
+    lines = _markdown(comparison, comparison.measured)
+    if comparison.parts:
+        lines += ["", *_markdown(comparison, comparison.parts)]
     return "\n".join([*lines, "", *(f"- {line}" for line in legend(comparison))]) + "\n"
 
 
 def table_latex(comparison: Comparison) -> str:
     """A `tabular` for the booktabs package: scores, and below them intervals in small print."""
-    best = best_systems(comparison)
+    best = best_systems(comparison.measured)
     rows = []
     for row, system in enumerate(comparison.systems):
         measured = [comparison.measured[metric][row] for metric in comparison.metrics]
@@ -87,11 +74,11 @@ def table_latex(comparison: Comparison) -> str:
     )
 
 
-def best_systems(comparison: Comparison) -> dict[str, set[int]]:
+def best_systems(measured: Mapping[str, Sequence[Measured]]) -> dict[str, set[int]]:
     """Per metric the systems that print the highest score; none where all print the same."""
     best = {}
-    for metric in comparison.metrics:
-        printed = [round(100 * cell.value, 1) for cell in comparison.measured[metric]]
+    for metric, cells in measured.items():
+        printed = [round(100 * cell.value, 1) for cell in cells]
         best[metric] = {row for row, score in enumerate(printed) if score == max(printed) > min(printed)}
     return best
 
@@ -119,10 +106,12 @@ def legend(comparison: Comparison) -> list[str]:
     ]
     if intervals:
         lines.append(f"Of the intervals: {'; '.join(intervals)}.")
+    if comparison.parts:
+        lines.append("A kind of tuple is scored on the images whose references have such tuples.")
     if len(comparison.systems) > 1:
         baseline = comparison.systems[comparison.baseline].name
         lines.append(f"p: two-sided paired bootstrap on the per-image scores against {baseline}.")
-    tests = (len(comparison.systems) - 1) * len(comparison.metrics)
+    tests = (len(comparison.systems) - 1) * (len(comparison.metrics) + len(comparison.parts))
     if tests > 1:
         lines.append(
             f"These are {tests} tests, not corrected for their number: of so many, one in twenty falls below 0.05 "
@@ -141,6 +130,34 @@ def warnings(comparison: Comparison) -> list[str]:
     return [
         warning if len(names) == len(systems) else f"{', '.join(names)}: {warning}" for warning, names in whose.items()
     ]
+
+
+def _table(comparison: Comparison, measured: Mapping[str, Sequence[Measured]], title: str) -> Table:
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("system", no_wrap=True)
+    for metric in measured:
+        table.add_column(metric, justify="right", no_wrap=True)
+    best = best_systems(measured)
+    for row, system in enumerate(comparison.systems):
+        texts = []
+        for metric, cells in measured.items():
+            score, *below = _lines(cells[row])
+            text = Text(score, style="bold green" if row in best[metric] else "")
+            texts.append(text.append("".join(f"\n{line}" for line in below), style="not bold default"))
+        table.add_row(Text(system.name), *texts)
+    return table
+
+
+def _markdown(comparison: Comparison, measured: Mapping[str, Sequence[Measured]]) -> list[str]:
+    best = best_systems(measured)
+    lines = [_pipes(["system", *measured]), _pipes(["---", *["---:"] * len(measured)])]
+    for row, system in enumerate(comparison.systems):
+        texts = []
+        for metric, cells in measured.items():
+            score, *below = _lines(cells[row])
+            texts.append("<br>".join([f"**{score}**" if row in best[metric] else score, *below]))
+        lines.append(_pipes([system.name, *texts]))
+    return lines
 
 
 def _lines(cell: Measured) -> list[str]:

@@ -49,13 +49,29 @@ function showSummary() {
   byId("about").textContent =
     `${count.format(data.total)} images of ${data.references}; ` +
     data.systems.map((system) => (several ? `${system.name}: ${system.file}` : system.file)).join("; ");
+  byId("summary").append(...rows(data.table));
+  if (Object.keys(data.parts).length) {
+    const region = { class: "scroll", tabindex: "0", role: "region", "aria-label": "SPICE by kind of tuple" };
+    byId("parts").append(
+      make("h3", {}, "SPICE by kind of tuple"),
+      make("div", region, make("table", {}, ...rows(data.parts))),
+    );
+  }
+  byId("legend").append(
+    ...data.warnings.map((line) => make("li", { class: "warning" }, line)),
+    ...data.legend.map((line) => make("li", {}, line)),
+  );
+}
+
+/** Head and body of a table of measurements: a column a metric, a row a system. */
+function rows(table) {
   const head = make("tr", {}, make("th", { scope: "col" }, "system"));
-  for (const metric of data.metrics) head.append(make("th", { scope: "col" }, metric));
+  for (const metric of Object.keys(table)) head.append(make("th", { scope: "col" }, metric));
   const body = make("tbody");
   data.systems.forEach((_, row) => {
     const line = make("tr", {}, make("th", { scope: "row" }, label(row)));
-    for (const metric of data.metrics) {
-      const cell = data.table[metric][row];
+    for (const cells of Object.values(table)) {
+      const cell = cells[row];
       line.append(
         make(
           "td",
@@ -68,11 +84,7 @@ function showSummary() {
     }
     body.append(line);
   });
-  byId("summary").append(make("caption", { hidden: "" }, "Scores of every system"), make("thead", {}, head), body);
-  byId("legend").append(
-    ...data.warnings.map((line) => make("li", { class: "warning" }, line)),
-    ...data.legend.map((line) => make("li", {}, line)),
-  );
+  return [make("thead", {}, head), body];
 }
 
 // Distributions
