@@ -84,8 +84,8 @@ def score(options: ScoreOptions) -> Comparison:
         if target is not None:
             check_target(target)
     folder = PictureFolder(options.images) if options.images else None
-    # Progress is for people: where a program reads the output it goes the way of the warnings.
-    with redirect_stdout(sys.stderr if options.json else sys.stdout), options.scorer.build() as scorer:
+    # Progress goes the way of the warnings: what is printed is the result alone.
+    with redirect_stdout(sys.stderr), options.scorer.build() as scorer:
         wanted = metrics_to_score(metrics)
         scorer.warm_up(wanted)
         sets = read_captions(options.references, options.predictions, split=options.split, subset=options.subset)

@@ -23,12 +23,14 @@ def print_comparison(comparison: Comparison, title: str, console: Console) -> No
 
     Its columns are never cut: a log file has no width, and in a narrow window long lines wrap.
     """
-    tables = [_table(comparison, comparison.measured, title)]
+    tables = {title: _table(comparison, comparison.measured)}
     if comparison.parts:
-        tables.append(_table(comparison, comparison.parts, "SPICE by kind of tuple"))
-    needed = max(console.measure(table, options=console.options.update(width=1000)).maximum for table in tables)
+        tables["SPICE by kind of tuple"] = _table(comparison, comparison.parts)
+    wide = console.options.update(width=1000)
+    needed = max(console.measure(table, options=wide).maximum for table in tables.values())
     whole = Console(file=console.file, width=max(console.width, needed), force_terminal=console.is_terminal)
-    whole.print(*tables)
+    for head, table in tables.items():
+        whole.print(Text(head, style="bold"), table)
     for line in legend(comparison):
         whole.print(Text(line, style="dim"))
 
@@ -132,8 +134,8 @@ def warnings(comparison: Comparison) -> list[str]:
     ]
 
 
-def _table(comparison: Comparison, measured: Mapping[str, Sequence[Measured]], title: str) -> Table:
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _table(comparison: Comparison, measured: Mapping[str, Sequence[Measured]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("system", no_wrap=True)
     for metric in measured:
         table.add_column(metric, justify="right", no_wrap=True)
