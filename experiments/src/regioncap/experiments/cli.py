@@ -19,6 +19,7 @@ from regioncap.experiments.metrics.spice_setup import SpiceSetup, setup_spice
 from regioncap.experiments.presets import PRESETS
 from regioncap.experiments.report import MetricSummary, StudyRow, print_table
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
+from regioncap.experiments.scoring.command import ScoreOptions, score
 from regioncap.experiments.study import StudyError, StudyOptions, run_study, train_one
 
 _HELP = """\
@@ -28,6 +29,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
+  regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
@@ -168,6 +170,15 @@ def _caption(arguments: Sequence[str]) -> int:
     return 1 if problems else 0
 
 
+def _score(arguments: Sequence[str]) -> int:
+    try:
+        score(_parse(ScoreOptions, "regioncap score", arguments))
+    except (ValueError, OSError) as error:
+        # Scripts tell input that cannot be scored (2) from a metric that failed (1).
+        return _fail(" ".join(str(error).split()), status=2)
+    return 0
+
+
 def _train_scenes_encoders(arguments: Sequence[str]) -> int:
     config = _parse(ScenesEncodersConfig, "regioncap train-scenes-encoders", arguments)
     train_scenes_encoders(config)
@@ -220,6 +231,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "caption": _caption,
+    "score": _score,
     "metrics": _metrics,
     "train-scenes-encoders": _train_scenes_encoders,
 }

@@ -29,16 +29,15 @@ class Bleu:
         self._first = np.flatnonzero(np.diff(image, prepend=-1))  # of each image
         self._most = [_most(count, image, size) for count, size in zip(counts, sizes, strict=True)]
 
-    def score(
-        self, candidates: Tokens, counts: Sequence[NgramCounts]
-    ) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "4 I"]]:
-        """BLEU-1 to BLEU-4 of the set, and of each image; one candidate for each image."""
-        tested = candidates.lengths
-        guessed = np.stack([(tested - order).clip(min=0) for order in range(ORDERS)]).astype(np.float64)
-        right = np.stack([self._right(count, order, len(tested)) for order, count in enumerate(counts)])
-        nearest = self._nearest(tested)
-        corpus = _bleu(right.sum(1), guessed.sum(1), float(tested.sum()), float(nearest.sum()))
-        return corpus, _bleu(right, guessed, tested, nearest)
+    def count(self, candidates: Tokens, counts: Sequence[NgramCounts]) -> Float[np.ndarray, "10 I"]:
+        """What BLEU is made of, for each image's candidate; added up over images it is what a set's BLEU is made of.
+
+        Clipped matches of 1- to 4-grams, n-grams of each order, words, words of the reference nearest in length.
+        """
+        words = candidates.lengths
+        guessed = [(words - order).clip(min=0) for order in range(ORDERS)]
+        right = [self._right(count, order, len(words)) for order, count in enumerate(counts)]
+        return np.stack([*right, *guessed, words, self._nearest(words)], dtype=np.float64)
 
     def _right(self, count: NgramCounts, order: int, images: int) -> Float[np.ndarray, " I"]:
         """Clipped matches of an order."""
@@ -57,6 +56,15 @@ class Bleu:
         return nearest
 
 
+def bleu(counts: Float[np.ndarray, "10 *I"]) -> Float[np.ndarray, "4 *I"]:
+    """BLEU-1 to BLEU-4 from the counts of a caption, or their sum over a set."""
+    right, guessed, (words, nearest) = counts[:ORDERS], counts[ORDERS : 2 * ORDERS], counts[2 * ORDERS :]
+    precision = np.cumprod((right + _TINY) / (guessed + _SMALL), axis=0)
+    roots = 1 / np.arange(1, ORDERS + 1).reshape(-1, *[1] * (counts.ndim - 1))
+    brevity = np.exp(np.minimum(0.0, 1 - 1 / ((words + _TINY) / (nearest + _SMALL))))
+    return np.asarray(precision**roots * brevity)
+
+
 def _most(
     count: NgramCounts, image: Int[np.ndarray, " S"], size: int
 ) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
@@ -66,16 +74,3 @@ def _most(
     key, times = key[order], count.times[order]
     first = np.flatnonzero(np.diff(key, prepend=-1))
     return key[first], np.maximum.reduceat(times, first) if len(first) else times
-
-
-def _bleu(
-    right: Float[np.ndarray, "4 *I"],
-    guessed: Float[np.ndarray, "4 *I"],
-    tested: "Int[np.ndarray, ' I'] | float",
-    nearest: "Int[np.ndarray, ' I'] | float",
-) -> Float[np.ndarray, "4 *I"]:
-    precision = np.cumprod((right + _TINY) / (guessed + _SMALL), axis=0)
-    roots = 1 / np.arange(1, ORDERS + 1).reshape(-1, *[1] * (right.ndim - 1))
-    ratio = (np.asarray(tested, dtype=np.float64) + _TINY) / (np.asarray(nearest, dtype=np.float64) + _SMALL)
-    brevity = np.exp(np.minimum(0.0, 1 - 1 / ratio))
-    return np.asarray(precision**roots * brevity)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from regioncap.experiments.cache import cache_folder
+from regioncap.experiments.metrics.bleu import bleu
 from regioncap.experiments.metrics.java_scores import CAPTION_S, JavaScores
 from regioncap.experiments.metrics.java_worker import JavaWorker
 from regioncap.experiments.metrics.references import References, prepare_references, references_key
@@ -17,11 +18,12 @@ from regioncap.experiments.metrics.spice_models import GET_SPICE, find_spice_fol
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE", "SUM")
 """In the order of the tables."""
+SUMMED = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
+"""What SUM is the sum of, where it is there."""
+BLEUS = METRICS[:4]
 SPICE_PARTS = ("Object", "Attribute", "Relation", "Color", "Count", "Size")
 """Kinds of tuples that SPICE also scores apart."""
 
-_BLEU = METRICS[:4]
-_SUMMED = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 
 _FEW_FOR_CIDER = 100
 """Images below which CIDEr's document frequencies say more about the sample than about the captions."""
@@ -72,6 +74,8 @@ class Scores:
     one. Empty without SPICE."""
     spice_parts_per_image: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Image -> kind of tuple -> F; a kind that the image's references do not have is left out."""
+    bleu_counts: Float[np.ndarray, "10 I"] | None = field(default=None, compare=False, repr=False)
+    """What BLEU is made of (see `Bleu.count`), so that BLEU of other draws of the images can be computed."""
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -153,7 +157,7 @@ class CaptionScorer:
         tested = self._tokenize([candidates[image] for image in truth.images])
 
         java = JavaScores(self._worker, truth, tested, wanted, self.config.timeout_s)
-        corpus, each = _in_numpy(truth, tested, wanted)
+        corpus, each, bleu_counts = _in_numpy(truth, tested, wanted)
         java.finish(progress=progress)
         corpus |= java.corpus
         each |= java.each
@@ -165,10 +169,10 @@ class CaptionScorer:
             missing["SPICE"] = GET_SPICE
         warnings = self._warnings(truth, tested, corpus, missing, java.problem)
         if "SUM" in metrics:
-            summed = [metric for metric in _SUMMED if metric in corpus]
+            summed = [metric for metric in SUMMED if metric in corpus]
             corpus["SUM"] = sum(corpus[metric] for metric in summed)
             each["SUM"] = np.sum([each[metric] for metric in summed], axis=0)
-            if len(summed) < len(_SUMMED):
+            if len(summed) < len(SUMMED):
                 warnings.append(f"SUM is {' + '.join(summed)}: {' and '.join(missing)} is missing")
         present = [metric for metric in METRICS if metric in metrics and metric in corpus]
         columns = [each[metric].tolist() for metric in present]
@@ -180,6 +184,7 @@ class CaptionScorer:
             },
             missing=missing,
             warnings=tuple(warnings),
+            bleu_counts=bleu_counts,
             spice_parts=_means_of_parts(java.parts),
             spice_parts_per_image=dict(zip(truth.images, java.parts, strict=True)) if java.parts else {},
         )
@@ -201,7 +206,7 @@ class CaptionScorer:
         unknown = [metric for metric in metrics if metric not in METRICS]
         if unknown or not metrics:
             raise ValueError(f"metrics must be some of {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}")
-        named = {*metrics, *(_SUMMED if "SUM" in metrics else ())} - {"SUM"}
+        named = {*metrics, *(SUMMED if "SUM" in metrics else ())} - {"SUM"}
         return [metric for metric in METRICS if metric in named and (metric != "SPICE" or self._has_spice)]
 
     def _prepare(self, references: Mapping[str, Sequence[str]]) -> References:
@@ -257,22 +262,24 @@ def score_captions(
 
 def _in_numpy(
     truth: References, candidates: Sequence[str], metrics: Sequence[str]
-) -> tuple[dict[str, float], dict[str, Float[np.ndarray, " I"]]]:
-    """BLEU, ROUGE-L and CIDEr-D: of the set and of each image, by metric."""
+) -> tuple[dict[str, float], dict[str, Float[np.ndarray, " I"]], Float[np.ndarray, "10 I"] | None]:
+    """BLEU, ROUGE-L and CIDEr-D: of the set and of each image, by metric; and BLEU's counts."""
     tested = truth.index.number(candidates)
     counts = truth.index.count(tested)
     corpus: dict[str, float] = {}
     each: dict[str, Float[np.ndarray, " I"]] = {}
-    if any(metric in _BLEU for metric in metrics):
-        of_set, of_images = truth.bleu.score(tested, counts)
-        corpus |= {name: float(of_set[order]) for order, name in enumerate(_BLEU) if name in metrics}
-        each |= {name: of_images[order] for order, name in enumerate(_BLEU) if name in metrics}
+    bleu_counts = None
+    if any(metric in BLEUS for metric in metrics):
+        bleu_counts = truth.bleu.count(tested, counts)
+        of_set, of_images = bleu(bleu_counts.sum(axis=1)), bleu(bleu_counts)
+        corpus |= {name: float(of_set[order]) for order, name in enumerate(BLEUS) if name in metrics}
+        each |= {name: of_images[order] for order, name in enumerate(BLEUS) if name in metrics}
     if "ROUGE-L" in metrics:
         each["ROUGE-L"] = rouge_l(truth.tokens, tested, truth.image)
     if "CIDEr" in metrics:
         each["CIDEr"] = truth.cider.score(counts)
     means = {name: float(each[name].mean()) for name in ("ROUGE-L", "CIDEr") if name in each}
-    return corpus | means, each
+    return corpus | means, each, bleu_counts
 
 
 def _means_of_parts(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:

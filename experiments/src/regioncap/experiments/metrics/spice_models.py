@@ -1,9 +1,9 @@
 """What SPICE needs beside its wheel, CoreNLP 3.6.0, and where it is looked for.
 
 Of the models (378 MB) SPICE needs 14 files: the parser's grammar, and the word lists of its rules for pronouns. As
-published it also loads the entity models (70 MB) and the rules for dates, but nothing in it looks at what they find, and
-`java_spice` leaves them out. A folder for SPICE holds the two jars under their published names; the models' jar may be
-the published one or one with no more than these files.
+published it also loads the entity models (70 MB) and the rules for dates, but nothing in it looks at what they find,
+and `java_spice` leaves them out. A folder for SPICE holds the two jars under their published names; the models' jar may
+be the published one or one with no more than these files.
 """
 
 import os
