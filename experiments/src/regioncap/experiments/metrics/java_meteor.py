@@ -1,30 +1,55 @@
 """METEOR 1.5 (Denkowski and Lavie 2014) out of the pycocoevalcap wheel, in process."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import jpype
 
+from regioncap.experiments.metrics.java_process import wheel_folder
+from regioncap.experiments.metrics.paraphrases import ParaphraseTable
+
 _NORMALIZE_KEEP_PUNCTUATION = 2
 """METEOR's `-norm`. The other settings change the fourth digit."""
+_ENGLISH = 0
+"""METEOR's number for the language."""
+_PLAIN = re.compile(r"[a-z ]*")
+"""What METEOR's normalizer leaves as it is."""
 
 
 class Meteor:
-    """METEOR with its tables loaded once; loading takes seconds and begins with `load`, in the background."""
+    """METEOR with the paraphrases of the words that it has met.
 
-    def __init__(self, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="meteor")
+    Words that are new bring theirs, so what is scored never depends on what was scored before. `meet` all captions of
+    a set first, so that METEOR reads its tables once and not for every batch.
+    """
+
+    def __init__(self, threads: int, store_folder: Path, work_folder: Path) -> None:
         self._count = threads
-        self._scorers = self._threads.submit(self._load)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="meteor")
+        self._excerpt = work_folder / "paraphrases.gz"
+        self._met: set[str] = set()
+        self._words: set[str] = set()
+        self._pairs = -1
+        self._scorers: list[Any] = []
+        self._lock = Lock()
+        source = wheel_folder() / "meteor" / "data" / "paraphrase-en.gz"
+        self._table = self._threads.submit(ParaphraseTable.open, source, store_folder)
+
+    def meet(self, captions: Sequence[str]) -> None:
+        """Begin to get the paraphrases of all words of these captions, without waiting for it."""
+        self._threads.submit(self._meet, captions)
 
     def batch(self, references: Sequence[Sequence[str]], candidates: Sequence[str]) -> dict[str, Any]:
         """METEOR of each image's tokenized caption, and METEOR's statistics summed over the images."""
-        scorers = self._scorers.result()
-        size = -(-len(candidates) // len(scorers)) or 1
+        self._meet([*candidates, *(caption for group in references for caption in group)])
+        size = -(-len(candidates) // self._count)
         parts = [
             self._threads.submit(_score, scorer, references[number * size :][:size], candidates[number * size :][:size])
-            for number, scorer in enumerate(scorers)
+            for number, scorer in enumerate(self._scorers)
         ]
         scores, total = [], jpype.JClass("edu.cmu.meteor.scorer.MeteorStats")()
         for part in parts:
@@ -35,17 +60,38 @@ class Meteor:
 
     def corpus(self, statistics: Sequence[str]) -> float:
         """METEOR of a set from the statistics of its batches: it is made from sums and is no mean over images."""
+        self._meet([])
         kind = jpype.JClass("edu.cmu.meteor.scorer.MeteorStats")
         total = kind()
         for line in statistics:
             total.addStats(kind(line))
-        self._scorers.result()[0].computeMetrics(total)
+        self._scorers[0].computeMetrics(total)
         return float(total.score)
+
+    def _meet(self, captions: Iterable[str]) -> None:
+        with self._lock:
+            new = set(captions) - self._met
+            words = self._words.union(*(self._normalized(caption).split() for caption in new))
+            if len(words) > len(self._words) or not self._scorers:
+                table = self._table.result()
+                pairs = table.within(words)
+                if len(pairs) != self._pairs:  # words that no pair has leave METEOR as it is
+                    self._excerpt.write_bytes(table.text(pairs))
+                    self._scorers, self._pairs = self._load(), len(pairs)
+            self._met |= new
+            self._words = words
+
+    def _normalized(self, caption: str) -> str:
+        if _PLAIN.fullmatch(caption):
+            return caption
+        normalizer = jpype.JClass("edu.cmu.meteor.util.Normalizer")
+        return str(normalizer.normalizeLine(caption, _ENGLISH, True)).lower()
 
     def _load(self) -> list[Any]:
         configuration = jpype.JClass("edu.cmu.meteor.scorer.MeteorConfiguration")()
         configuration.setLanguage("en")
         configuration.setNormalization(_NORMALIZE_KEEP_PUNCTUATION)
+        configuration.setParaFileURL(jpype.JClass("java.io.File")(str(self._excerpt)).toURI().toURL())
         scorer = jpype.JClass("edu.cmu.meteor.scorer.MeteorScorer")
         first = scorer(configuration)
         return [first, *(scorer(first) for _ in range(self._count - 1))]  # copies that share the tables

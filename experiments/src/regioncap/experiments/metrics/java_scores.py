@@ -1,7 +1,6 @@
 """METEOR and SPICE of a set of captions from the worker, batch by batch."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -43,13 +42,16 @@ class JavaScores:
         """SPICE by kind of tuple, one mapping an image; empty without SPICE."""
         self.problem: str | None = None
         """Why SPICE's parses are not kept; None if they are."""
+        if "METEOR" in self._metrics:
+            worker.call("meet", timeout_s, captions=[*candidates, *references.captions])
         if self._starts:
             self._send(0)
 
     def finish(self, *, progress: bool) -> None:
         """Wait for all batches; then `corpus`, `each`, `parts` and `problem` are there. Raises JavaWorkerError."""
         answers = []
-        starts = track(self._starts, description="METEOR, SPICE", total=len(self._starts)) if progress else self._starts
+        names = ", ".join(self._metrics)
+        starts = track(self._starts, description=names, total=len(self._starts)) if progress else self._starts
         for start in starts:
             answers.append(self._worker.receive())
             if start + IMAGES_AT_ONCE < len(self._candidates):
@@ -69,7 +71,7 @@ class JavaScores:
         end = min(start + IMAGES_AT_ONCE, len(self._candidates))
         references = self._references.of_images(start, end)
         captions = end - start + sum(len(group) for group in references)
-        allowance: Any = captions * sum(CAPTION_S[metric] for metric in self._metrics)
+        allowance = captions * sum(CAPTION_S[metric] for metric in self._metrics)
         self._worker.send(
             "score",
             self._timeout_s + allowance,

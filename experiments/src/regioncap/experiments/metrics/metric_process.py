@@ -25,7 +25,8 @@ class MetricService:
             heap_mb=heap_mb,
             work_folder=work_folder,
         )
-        self._threads, self._spice_folder, self._store_folder = threads, spice_folder, Path(store_folder)
+        self._threads, self._spice_folder = threads, spice_folder
+        self._store_folder, self._work_folder = Path(store_folder), Path(work_folder)
         self._side = ThreadPoolExecutor(1, thread_name_prefix="beside")
 
     def prepare(self, metrics: Sequence[str]) -> None:
@@ -52,13 +53,17 @@ class MetricService:
             answer["problem"] = self._spice.problem
         return answer
 
+    def meet(self, captions: Sequence[str]) -> None:
+        """See `Meteor.meet`."""
+        self._meteor.meet(captions)
+
     def meteor_corpus(self, statistics: Sequence[str]) -> float:
         """See `Meteor.corpus`."""
         return self._meteor.corpus(statistics)
 
     @cached_property
     def _meteor(self) -> Meteor:
-        return Meteor(self._threads)
+        return Meteor(self._threads, self._store_folder, self._work_folder)
 
     @cached_property
     def _spice(self) -> Spice:
@@ -72,6 +77,7 @@ def _calls(**settings: Any) -> Mapping[str, Callable[..., Any]]:
     return {
         "prepare": service.prepare,
         "tokenize": service.tokenize,
+        "meet": service.meet,
         "score": service.score,
         "meteor_corpus": service.meteor_corpus,
     }

@@ -100,10 +100,9 @@ class CaptionScorer:
     reference for the caption), references without words are left out, and a line break inside a caption is a space.
 
     Owns a process with a Java machine of its own that tokenizes and holds METEOR and SPICE, each from the moment that
-    it is first asked for: 0.1 GB resident with neither, 0.5 with METEOR, 1.1 with SPICE's parser too. References are
-    tokenized, counted and parsed once and kept by content, between calls and between runs. Use it as a context manager
-    and keep one for all arms of a study: loading METEOR takes 5 s and more. `close` frees its memory; a later call
-    starts it anew.
+    it is first asked for. References are tokenized, counted and parsed once and kept by content, between calls and
+    between runs. Use it as a context manager and keep one for all arms of a study. `close` frees its memory; a later
+    call starts it anew.
     """
 
     def __init__(self, config: MetricsConfig | None = None) -> None:
