@@ -7,17 +7,18 @@ matches among those pairs alone: one in a hundred for a thousand images.
 
 import gzip
 import os
-import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int, Shaped, UInt8, UInt64
+
+from regioncap.experiments.metrics.kept_arrays import read_arrays, write_arrays
 
 _READ_AT_ONCE = 1 << 21
 """Compressed bytes that are taken apart together: some 9 MB of text."""
@@ -78,23 +79,13 @@ class ParaphraseTable:
     def open(cls, file: Path, folder: Path) -> "ParaphraseTable":
         """`read`, kept in `folder` for the next time; where that cannot be written, it is read again then."""
         kept = folder / f"paraphrases-{_checksum(file)}.npz"
-        try:
-            with np.load(kept, allow_pickle=False) as arrays:
-                return cls(*(arrays[name] for name in _ARRAYS))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            table = cls.read(file)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=folder, prefix=".draft-", delete=False) as draft:
-                try:
-                    np.savez(draft, allow_pickle=False, **{name: getattr(table, name) for name in _ARRAYS})
-                    draft.close()
-                    os.replace(draft.name, kept)
-                except BaseException:
-                    os.unlink(draft.name)
-                    raise
-        except OSError:
-            return table  # seconds of work next time are no reason to fail, or to speak
+        arrays = read_arrays(kept)
+        if arrays is not None:
+            return cls(**arrays)
+        table = cls.read(file)
+        # Seconds of work next time are no reason to fail, or to speak.
+        with suppress(OSError):
+            write_arrays(kept, {name: getattr(table, name) for name in _ARRAYS})
         return table
 
     def phrases_in(self, captions: Sequence[str]) -> Bool[np.ndarray, " F"]:
