@@ -2,13 +2,15 @@
 
 from regioncap.graph.attention import Attended, GraphAttention
 from regioncap.graph.fusion import Fusion, FusionConfig, GlobalOnly, GlobalOnlyConfig
-from regioncap.graph.geometry import GEOMETRY, pair_geometry, spatial_distance
-from regioncap.graph.knn import KnnGraph, Metric, knn_graph
+from regioncap.graph.geometry import GEOMETRY, pair_geometry, relative_geometry, spatial_distance
+from regioncap.graph.knn import Edges, KnnGraph, Metric, knn_graph
 from regioncap.graph.region_graph import EnhancedRegions, NoGraph, NoGraphConfig, RegionGraph, RegionGraphConfig
+from regioncap.graph.relations import Relations, relate
 
 __all__ = [
     "GEOMETRY",
     "Attended",
+    "Edges",
     "EnhancedRegions",
     "Fusion",
     "FusionConfig",
@@ -21,7 +23,10 @@ __all__ = [
     "NoGraphConfig",
     "RegionGraph",
     "RegionGraphConfig",
+    "Relations",
     "knn_graph",
     "pair_geometry",
+    "relate",
+    "relative_geometry",
     "spatial_distance",
 ]

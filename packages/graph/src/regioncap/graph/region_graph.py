@@ -6,9 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from regioncap.graph.attention import EdgeWeight, Geometry, GraphAttention, Norm, Residual, check_layer
-from regioncap.graph.geometry import GEOMETRY, pair_geometry
-from regioncap.graph.knn import Metric, check_metric, knn_graph
+from regioncap.graph.attention import Geometry, GraphAttention, Norm, Residual, check_layer
+from regioncap.graph.geometry import GEOMETRY
+from regioncap.graph.knn import Join, KnnGraph, Metric, check_graph, knn_graph
+from regioncap.graph.padding import clear
+from regioncap.graph.relations import EdgeWeight, Relations, relate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,11 +18,25 @@ class EnhancedRegions:
     """Regions after the graph. B images, N region slots, D channels, H heads. Padded rows and columns are zero."""
 
     features: Float[Tensor, "B N D"]
-    edges: Float[Tensor, "B N N"]
-    """e_ij of eq. 5; 0 where no edge."""
-    attention: Float[Tensor, "B H N N"]
-    """How much region i listens to region j in the last layer."""
-    valid: Bool[Tensor, "B N"]
+    graph: KnnGraph
+    relations: Relations
+    shares: Tensor
+    """Of the last layer, in the order of `relations`: see `attention`."""
+
+    @property
+    def valid(self) -> Bool[Tensor, "B N"]:
+        """Which region slots hold a region."""
+        return self.graph.valid
+
+    @property
+    def edges(self) -> Float[Tensor, "B N N"]:
+        """e_ij as matrices; 0 where no edge."""
+        return self.graph.weights
+
+    @property
+    def attention(self) -> Float[Tensor, "B H N N"]:
+        """How much region i listens to region j in the last layer, made when asked for."""
+        return self.relations.matrices(self.shares)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +51,8 @@ class RegionGraphConfig:
     """Width of the kernel of eq. 5; None takes each image's mean neighbour distance."""
     mix: float = 0.5
     """Share of the spatial distance in metric `mixed`; the other metrics do not read it."""
+    join: Join = "union"
+    """`union` joins two regions if either is among the other's k nearest, `mutual` if both are."""
     self_loops: bool = True
     """Whether a region also listens to itself."""
     layers: int = 2
@@ -55,10 +73,11 @@ class RegionGraphConfig:
     """Share of the attention weights dropped in training."""
 
     def __post_init__(self) -> None:
-        check_metric(k=self.k, metric=self.metric, sigma=self.sigma, mix=self.mix, self_loops=self.self_loops)
+        check_graph(
+            k=self.k, metric=self.metric, sigma=self.sigma, mix=self.mix, join=self.join, self_loops=self.self_loops
+        )
         check_layer(
             heads=self.heads,
-            edge_weight=self.edge_weight,
             geometry=self.geometry,
             geometry_hidden=self.geometry_hidden,
             residual=self.residual,
@@ -83,14 +102,11 @@ class RegionGraph(nn.Module):
     def __init__(self, config: RegionGraphConfig, dim: int) -> None:
         super().__init__()
         self.config = config
-        # Absence of geometry is a zero-length axis.
-        self.pair_dim = 0 if config.geometry == "none" else len(GEOMETRY)
         self.layers = nn.ModuleList(
             GraphAttention(
                 dim,
-                self.pair_dim,
+                len(GEOMETRY),
                 heads=config.heads,
-                edge_weight=config.edge_weight,
                 geometry=config.geometry,
                 geometry_hidden=config.geometry_hidden,
                 residual=config.residual,
@@ -117,16 +133,16 @@ class RegionGraph(nn.Module):
             metric=config.metric,
             sigma=config.sigma,
             mix=config.mix,
+            join=config.join,
             self_loops=config.self_loops,
         )
-        without = boxes.new_zeros((*valid.shape, valid.shape[1], 0))
-        geometry = pair_geometry(boxes, valid) if self.pair_dim else without
-        features = regions.masked_fill(~valid[..., None], 0.0)
-        attention = graph.weights[:, None]
+        relations = relate(
+            graph, boxes, heads=config.heads, edge_weight=config.edge_weight, geometry=config.geometry != "none"
+        )
+        features = clear(regions, relations.padding)
         for layer in self.layers:
-            attended = layer(features, graph.weights, geometry, valid)
-            features, attention = attended.features, attended.attention
-        return EnhancedRegions(features=features, edges=graph.weights, attention=attention, valid=valid)
+            features, shares = layer(features, relations)
+        return EnhancedRegions(features=features, graph=graph, relations=relations, shares=shares)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +165,18 @@ class NoGraph(nn.Module):
         valid: Bool[Tensor, "B N"],
     ) -> EnhancedRegions:
         """Return `regions` with padded rows zero."""
-        nothing = torch.zeros((*valid.shape, valid.shape[1]), dtype=torch.float32, device=valid.device)
+        nobody = torch.zeros((*valid.shape, 0), dtype=torch.int64, device=valid.device)
+        nothing = nobody.float()
+        graph = KnnGraph(
+            near=nobody,
+            weight=nothing,
+            distance=nothing,
+            returned=nobody.bool(),
+            loops=torch.zeros_like(valid),
+            valid=valid,
+        )
+        relations = relate(graph, boxes, heads=1, form="dense")
+        unheard = torch.zeros_like(graph.weights)[:, None]
         return EnhancedRegions(
-            features=regions.masked_fill(~valid[..., None], 0.0), edges=nothing, attention=nothing[:, None], valid=valid
+            features=clear(regions, relations.padding), graph=graph, relations=relations, shares=unheard
         )
