@@ -4,6 +4,7 @@ from regioncap.graph.attention import Attended, GraphAttention
 from regioncap.graph.fusion import Fusion, FusionConfig, GlobalOnly, GlobalOnlyConfig
 from regioncap.graph.geometry import GEOMETRY, pair_geometry, relative_geometry, spatial_distance
 from regioncap.graph.knn import Edges, KnnGraph, Metric, knn_graph
+from regioncap.graph.learned import LearnedNeighbours
 from regioncap.graph.region_graph import EnhancedRegions, NoGraph, NoGraphConfig, RegionGraph, RegionGraphConfig
 from regioncap.graph.relations import Relations, relate
 
@@ -18,6 +19,7 @@ __all__ = [
     "GlobalOnlyConfig",
     "GraphAttention",
     "KnnGraph",
+    "LearnedNeighbours",
     "Metric",
     "NoGraph",
     "NoGraphConfig",

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
-from regioncap.graph.elu import elu
 from regioncap.graph.padding import clear
 from regioncap.graph.relations import Relations
 
@@ -77,13 +77,20 @@ class GraphAttention(nn.Module):
     def forward(self, features: Float[Tensor, "B N D"], relations: Relations) -> Attended:
         """Update the regions once."""
         bias = None if self.bias is None else self.bias(relations.geometry)
-        dropout = self.dropout if self.training else 0.0
-        heard, shares, passed = relations.attend(
-            self.values(features), self.listener, self.speaker, bias, dropout
+        dtype = features.dtype
+        if torch.is_autocast_enabled(features.device.type):
+            dtype = torch.get_autocast_dtype(features.device.type)
+        update, shares, passed = relations.attend(
+            features.to(dtype),
+            self.values.weight.to(dtype),
+            self.listener,
+            self.speaker,
+            bias=bias,
+            dropout=self.dropout if self.training else 0.0,
+            activate=self.message is None,
         )
         if self.message is not None:
-            heard = heard + self.message(relations.hear_geometry(passed))
-        update = elu(heard)
+            update = functional.elu(update + self.message(relations.hear_geometry(passed)))
         updated = self.norm(features + update if self.residual == "add" else update)
         return Attended(features=clear(updated, relations.padding), shares=shares)
 

@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from regioncap.graph.elu import elu, elu_backward
 from regioncap.graph.geometry import pair_geometry
 from regioncap.graph.knn import KnnGraph
-from regioncap.graph.logits import SLOPE, edge_logits, score_matrix, unpack_scores
+from regioncap.graph.logits import SLOPE, edge_logits
 from regioncap.graph.padding import padding_of
+from regioncap.graph.projection import project, project_backward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +42,23 @@ class DenseRelations:
 
     def attend(
         self,
-        values: Float[Tensor, "B N D"],
+        features: Float[Tensor, "B N D"],
+        weight: Float[Tensor, "D D"],
         listener: Float[Tensor, "H C"],
         speaker: Float[Tensor, "H C"],
+        *,
         bias: Float[Tensor, "B N N H"] | None,
         dropout: float,
+        activate: bool,
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B H N N"], Float[Tensor, "B H N N"]]:
         """See `relations.Relations`."""
         logits = self.logits if bias is None else self.logits + bias.permute(0, 3, 1, 2)
         kept = None
         if dropout > 0:
             kept = functional.dropout(torch.ones_like(self.logits).repeat(1, len(listener), 1, 1), dropout)
-        heard, shares = _Attend.apply(values, listener, speaker, logits, kept, self.lonely)  # type: ignore[no-untyped-call]
+        heard, shares = _Attend.apply(  # type: ignore[no-untyped-call]
+            features, weight, listener, speaker, logits, kept, self.lonely, activate
+        )
         return heard, shares, shares if kept is None else shares * kept
 
     def hear_geometry(self, passed: Float[Tensor, "B H N N"]) -> Float[Tensor, "B N H F"]:
@@ -64,64 +71,66 @@ class DenseRelations:
 
 
 class _Attend(torch.autograd.Function):
-    """Eqs. 7-9 between the linear map and the ELU: scores, softmax over each row, weighted sum.
+    """A layer (eqs. 7-9) as one node of autograd; see `projection` for why. B images, N regions, D channels, H heads.
 
-    The gradient is written by hand because a dozen operations with a node of autograd each take longer than their
-    arithmetic at this size. Saved are values, shares and scores.
+    Saved are the features, their values, the scores and the shares.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        values: Float[Tensor, "B N D"],
+        features: Float[Tensor, "B N D"],
+        weight: Float[Tensor, "D D"],
         listener: Float[Tensor, "H C"],
         speaker: Float[Tensor, "H C"],
         logits: Float[Tensor, "B #H N N"],
         kept: Float[Tensor, "B H N N"] | None,
         lonely: Bool[Tensor, "B 1 N 1"],
+        activate: bool,
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B H N N"]]:
+        images, slots, _ = features.shape
         heads = len(listener)
-        matrix = score_matrix(listener, speaker).to(values.dtype)
-        halves = (values @ matrix).to(logits.dtype).mT  # B 2H N: listening, speaking
-        scores = halves[:, :heads, :, None] + halves[:, heads:, None, :]  # B H N N
+        values, vectors, halves = project(features.flatten(0, 1), weight, listener, speaker)
+        listening, speaking = halves.view(images, slots, 2, heads).permute(2, 0, 3, 1)  # B H N each
+        scores = listening[..., None] + speaking[:, :, None]  # B H N N
         shares = functional.leaky_relu(scores, SLOPE).add_(logits).softmax(-1).masked_fill_(lonely, 0.0)
         passed = shares if kept is None else shares * kept
-        heard = _beside(passed.to(values.dtype) @ _per_head(values, heads))
-        ctx.save_for_backward(values, listener, matrix, scores, shares, kept)
+        heard = passed.to(values.dtype) @ _per_head(values, shares)
+        out = heard.transpose(1, 2).reshape(features.shape)
+        out = elu(out) if activate else out
+        ctx.save_for_backward(features, weight, values, vectors, scores, shares, kept, out if activate else None)
         ctx.set_materialize_grads(False)
         ctx.shared = logits.shape[1] == 1
-        return heard, shares
+        return out, shares
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(
         ctx: Any, grad: Float[Tensor, "B N D"] | None, grad_shares: Float[Tensor, "B H N N"] | None
     ) -> tuple[Tensor | None, ...]:
-        values, listener, matrix, scores, shares, kept = ctx.saved_tensors
-        heads = len(listener)
-        grad = _per_head(torch.zeros_like(values) if grad is None else grad, heads)
-        grad_passed = (grad @ _per_head(values, heads).mT).to(shares.dtype)
+        features, weight, values, vectors, scores, shares, kept, out = ctx.saved_tensors
+        grad = torch.zeros_like(features) if grad is None else grad
+        grad = _per_head(grad if out is None else elu_backward(grad, out), shares)
+        grad_passed = (grad @ _per_head(values, shares).mT).to(shares.dtype)
         if kept is not None:
             grad_passed *= kept
         if grad_shares is not None:
             grad_passed += grad_shares
         passed = shares if kept is None else shares * kept
-        grad_values = _beside(passed.to(values.dtype).mT @ grad).contiguous()
+        grad_values = (passed.to(values.dtype).mT @ grad).transpose(1, 2).reshape(values.shape)
 
         grad_logits = torch.ops.aten._softmax_backward_data(grad_passed, shares, -1, shares.dtype)
         grad_scores = torch.ops.aten.leaky_relu_backward(grad_logits, scores, SLOPE, False)
-        halves = torch.cat([grad_scores.sum(-1), grad_scores.sum(-2)], dim=1).to(values.dtype).mT  # B N 2H
-        flat = halves.flatten(0, 1)
-        grad_values.view(-1, values.shape[2]).addmm_(flat, matrix.mT)
-        grad_listener, grad_speaker = unpack_scores(values.flatten(0, 1).mT @ flat, listener)
+        halves = torch.cat([grad_scores.sum(-1), grad_scores.sum(-2)], dim=1).mT  # B N 2H
+        grads = project_backward(
+            features.flatten(0, 1), weight, values, vectors, grad_values, halves.flatten(0, 1), ctx.needs_input_grad
+        )
+        grad_features = None if grads[0] is None else grads[0].view(features.shape)
         if ctx.shared:
-            grad_logits = grad_logits.sum(1, keepdim=True) if ctx.needs_input_grad[3] else None
-        return grad_values, grad_listener, grad_speaker, grad_logits, None, None
+            grad_logits = grad_logits.sum(1, keepdim=True) if ctx.needs_input_grad[4] else None
+        return grad_features, *grads[1:], grad_logits, None, None, None
 
 
-def _per_head(values: Float[Tensor, "B N D"], heads: int) -> Float[Tensor, "B H N C"]:
-    return values.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _beside(rows: Float[Tensor, "B H N C"]) -> Float[Tensor, "B N D"]:
-    return rows.transpose(1, 2).flatten(2)
+def _per_head(rows: Float[Tensor, "..."], shares: Float[Tensor, "B H N N"]) -> Float[Tensor, "B H N C"]:
+    images, heads, slots, _ = shares.shape
+    return rows.reshape(images, slots, heads, -1).transpose(1, 2)

@@ -1,47 +1,33 @@
-"""ELU for a CPU, several times faster than torch's: a tenth of a layer otherwise goes into `expm1`."""
-
-from typing import Any
+"""ELU in place of torch's on a CPU, where `expm1` takes ten times as long as `exp`: a tenth of a layer."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
-
 
 _BLOCK = 2**16
 """Numbers worked on at a time: a quarter of a MiB, which stays in a core's cache from one pass to the next."""
 
 
 def elu(x: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
-    """x above zero, exp(x) - 1 below.
+    """x above zero, exp(x) - 1 below; without a gradient, see `elu_backward`.
 
     In float32 on a CPU by exp instead of expm1, which is off by at most 6e-8 (absolute: half the spacing of floats at
     1). Elsewhere, and under torch.compile, torch's own.
     """
-    if x.dtype == torch.float32 and x.device.type == "cpu" and not torch.compiler.is_compiling():
-        result: Tensor = _Elu.apply(x)  # type: ignore[no-untyped-call]
-        return result
-    return functional.elu(x)
+    if x.dtype != torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return functional.elu(x)
+    if x.numel() <= _BLOCK:
+        return _fill(torch.empty_like(x), x)
+    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    for made, given in zip(result.view(-1).split(_BLOCK), x.flatten().split(_BLOCK), strict=True):
+        _fill(made, given)
+    return result
 
 
-class _Elu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
-        if x.numel() <= _BLOCK:
-            result = _fill(torch.empty_like(x), x)
-        else:
-            result = torch.empty_like(x, memory_format=torch.contiguous_format)
-            for made, given in zip(result.view(-1).split(_BLOCK), x.flatten().split(_BLOCK), strict=True):
-                _fill(made, given)
-        ctx.save_for_backward(result)
-        return result
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
-        (result,) = ctx.saved_tensors
-        return torch.ops.aten.elu_backward(grad, 1, 1, 1, True, result)
+def elu_backward(grad: Float[Tensor, "*S"], result: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
+    """The gradient of `elu`, from its result."""
+    return torch.ops.aten.elu_backward(grad, 1, 1, 1, True, result)
 
 
 def _fill(made: Float[Tensor, "*S"], given: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:

@@ -166,7 +166,7 @@ def check_regions(features: Float[Tensor, "B N R"], boxes: Float[Tensor, "B N 4"
             f"{tuple(valid.shape)}; wanted (B, N, R), (B, N, 4) and (B, N)"
         )
     waits = features.device.type != "cpu" or torch.compiler.is_compiling()
-    if not waits and math.isfinite(features.sum() + boxes.sum()):  # one pass settles the usual case
+    if not waits and math.isfinite((features.sum() + boxes.sum()).item()):  # one pass settles the usual case
         return
     broken = valid & ~(features.isfinite().all(-1) & boxes.isfinite().all(-1))
     advice = "has NaN or infinite features or box values; mark it as padding (valid=False) or extract it again"

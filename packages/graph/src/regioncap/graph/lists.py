@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from regioncap.graph.elu import elu, elu_backward
 from regioncap.graph.geometry import relative_geometry
 from regioncap.graph.knn import Edges, KnnGraph
-from regioncap.graph.logits import FORBIDDEN, SLOPE, edge_logits, score_matrix, unpack_scores
+from regioncap.graph.logits import FORBIDDEN, SLOPE, edge_logits
 from regioncap.graph.padding import padding_of
+from regioncap.graph.projection import project, project_backward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,27 +86,22 @@ class ListRelations:
 
     def attend(
         self,
-        values: Float[Tensor, "B N D"],
+        features: Float[Tensor, "B N D"],
+        weight: Float[Tensor, "D D"],
         listener: Float[Tensor, "H C"],
         speaker: Float[Tensor, "H C"],
+        *,
         bias: Float[Tensor, "E H"] | None,
         dropout: float,
+        activate: bool,
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, " L"], Float[Tensor, " L"]]:
         """See `relations.Relations`."""
         logits = self.logits[:, None].expand(-1, self.heads) if bias is None else self.logits[:, None] + bias
         logits = logits.flatten().index_select(0, self.entry)
         kept = None if dropout == 0 else functional.dropout(torch.ones_like(logits), dropout)
+        lists = (self.listens, self.speaks, self.starts, self.reverse, self.reverse_starts)
         heard, shares = _Attend.apply(  # type: ignore[no-untyped-call]
-            values,
-            listener,
-            speaker,
-            logits,
-            kept,
-            self.listens,
-            self.speaks,
-            self.starts,
-            self.reverse,
-            self.reverse_starts,
+            features, weight, listener, speaker, logits, kept, activate, *lists
         )
         return heard, shares, shares if kept is None else shares * kept
 
@@ -127,32 +124,33 @@ class ListRelations:
 
 
 class _Attend(torch.autograd.Function):
-    """Eqs. 7-9 between the linear map and the ELU: scores, softmax over each listener's entries, weighted sum.
+    """A layer (eqs. 7-9) as one node of autograd; see `projection` for why. B images, N regions, D channels, H heads.
 
-    Written by hand for its gradient. That of a gather adds rows one at a time on a CPU; here the entries of a listener,
-    or in `reverse` order of a speaker, are neighbours in memory and are added up as segments. What the scores
-    contribute to the gradient of `values` is added in place. Saved are values, shares and scores.
+    The gradient of a gather adds rows one at a time on a CPU; here the entries of a listener, or in `reverse` order of
+    a speaker, are neighbours in memory and are added up as segments. Saved are the features, their values, the scores
+    and the shares.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        values: Float[Tensor, "B N D"],
+        features: Float[Tensor, "B N D"],
+        weight: Float[Tensor, "D D"],
         listener: Float[Tensor, "H C"],
         speaker: Float[Tensor, "H C"],
         logits: Float[Tensor, " L"],
         kept: Float[Tensor, " L"] | None,
+        activate: bool,
         listens: Int[Tensor, " L"],
         speaks: Int[Tensor, " L"],
         starts: Int[Tensor, " M"],
         reverse: Int[Tensor, " L"],
         reverse_starts: Int[Tensor, " M"],
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, " L"]]:
-        heads = len(listener)
-        matrix = score_matrix(listener, speaker).to(values.dtype)
-        halves = (values.flatten(0, 1) @ matrix).to(logits.dtype)  # BN 2H: listening, speaking
-        scores = halves[:, :heads].flatten().index_select(0, listens)
-        scores += halves[:, heads:].flatten().index_select(0, speaks)
+        values, vectors, halves = project(features.flatten(0, 1), weight, listener, speaker)
+        listening, speaking = halves.view(-1, 2, len(listener)).unbind(1)  # B N H each
+        scores = listening.flatten().index_select(0, listens)
+        scores += speaking.flatten().index_select(0, speaks)
         raised = functional.leaky_relu(scores, SLOPE).add_(logits)
         # A listener whose entries are all forbidden is shifted by less than FORBIDDEN, so that their shares become 0.
         highest = _segments(raised, starts, "max").clamp_min_(FORBIDDEN / 10)
@@ -160,32 +158,45 @@ class _Attend(torch.autograd.Function):
         total = _segments(shares, starts, "sum").clamp_min_(torch.finfo(shares.dtype).tiny)
         shares = shares.div_(total.index_select(0, listens))
         passed = shares if kept is None else shares * kept
-        rows = values.view(-1, values.shape[2] // heads)
-        heard = _bag(passed.to(rows.dtype), rows, speaks, starts).view(values.shape)
-        ctx.set_materialize_grads(False)
+        out = _bag(passed, values.view(-1, listener.shape[1]), speaks, starts).view(features.shape)
+        # Not a view of another tensor, whose version autograd would have to watch.
+        out = elu(out) if activate else out.clone()
         ctx.save_for_backward(
-            values, listener, matrix, scores, shares, kept, listens, speaks, starts, reverse, reverse_starts
+            features,
+            weight,
+            values,
+            vectors,
+            scores,
+            shares,
+            kept,
+            out if activate else None,
+            listens,
+            speaks,
+            starts,
+            reverse,
+            reverse_starts,
         )
-        return heard, shares
+        ctx.set_materialize_grads(False)
+        return out, shares
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(
         ctx: Any, grad: Float[Tensor, "B N D"] | None, grad_shares: Float[Tensor, " L"] | None
     ) -> tuple[Tensor | None, ...]:
-        values, listener, matrix, scores, shares, kept, listens, speaks, starts, reverse, reverse_starts = (
-            ctx.saved_tensors
-        )
-        heads = len(listener)
-        rows = values.view(-1, values.shape[2] // heads)
-        grad = (torch.zeros_like(values) if grad is None else grad.contiguous()).view(rows.shape)
+        features, weight, values, vectors, scores, shares, kept, out, *lists = ctx.saved_tensors
+        listens, speaks, starts, reverse, reverse_starts = lists
+        heads = len(vectors) // 2
+        rows = values.view(-1, values.shape[1] // heads)
+        grad = torch.zeros_like(features) if grad is None else grad
+        grad = (grad if out is None else elu_backward(grad, out)).contiguous().view(rows.shape)
         # One dot product an entry; this is what embedding_bag's own gradient calls.
         grad_passed = torch.ops.aten._embedding_bag_per_sample_weights_backward(
             grad, rows, speaks, starts[:-1], listens, 0, -1
         ).to(shares.dtype)
         passed = shares if kept is None else shares * kept
-        weighted = passed.index_select(0, reverse).to(rows.dtype)
-        grad_values = _bag(weighted, grad, listens.index_select(0, reverse), reverse_starts).view(values.shape)
+        back = listens.index_select(0, reverse)
+        grad_values = _bag(passed.index_select(0, reverse), grad, back, reverse_starts).view(values.shape)
 
         if kept is not None:
             grad_passed *= kept
@@ -195,13 +206,14 @@ class _Attend(torch.autograd.Function):
         mean = _segments(grad_logits, starts, "sum").index_select(0, listens)
         grad_logits = grad_logits.addcmul_(shares, mean, value=-1)
         grad_scores = torch.where(scores > 0, grad_logits, SLOPE * grad_logits)
-        grad_listening = _segments(grad_scores, starts, "sum")
-        grad_speaking = _segments(grad_scores.index_select(0, reverse), reverse_starts, "sum")
-        grad_halves = torch.cat([grad_listening.view(-1, heads), grad_speaking.view(-1, heads)], dim=1).to(rows.dtype)
-        flat = grad_values.view(-1, grad_values.shape[2])
-        flat.addmm_(grad_halves, matrix.mT)
-        grad_listener, grad_speaker = unpack_scores(values.view(flat.shape).mT @ grad_halves, listener)
-        return grad_values, grad_listener, grad_speaker, grad_logits, None, None, None, None, None, None
+        grad_listening = _segments(grad_scores, starts, "sum").view(-1, heads)
+        grad_speaking = _segments(grad_scores.index_select(0, reverse), reverse_starts, "sum").view(-1, heads)
+        halves = torch.cat([grad_listening, grad_speaking], dim=1)
+        grads = project_backward(
+            features.flatten(0, 1), weight, values, vectors, grad_values, halves, ctx.needs_input_grad
+        )
+        grad_features = None if grads[0] is None else grads[0].view(features.shape)
+        return grad_features, *grads[1:], grad_logits, *[None] * 7
 
 
 def _segments(entries: Float[Tensor, " L"], starts: Int[Tensor, " M"], reduce: str) -> Float[Tensor, " K"]:
@@ -212,4 +224,5 @@ def _segments(entries: Float[Tensor, " L"], starts: Int[Tensor, " M"], reduce: s
 def _bag(
     shares: Float[Tensor, " L"], rows: Float[Tensor, "K C"], which: Int[Tensor, " L"], starts: Int[Tensor, " M"]
 ) -> Float[Tensor, "K C"]:
-    return functional.embedding_bag(which, rows, starts[:-1], mode="sum", per_sample_weights=shares)
+    weights = shares.to(rows.dtype)
+    return functional.embedding_bag(which, rows, starts[:-1], mode="sum", per_sample_weights=weights)

@@ -1,6 +1,6 @@
 """The k nearest regions of every region."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,12 +53,19 @@ def nearest(distances: Callable[[slice], Rows], valid: Bool[Tensor, "B N"], k: i
         for start in range(0, slots, height):
             stop = min(start + height, slots)
             order = rows(start, stop).mul_(slots / _FINEST).add_(slot)  # B R N
-            order.masked_fill_(padding | (slot[start:stop, None] == slot), torch.inf)
+            order.masked_fill_(padding, torch.inf).diagonal(start, dim1=1, dim2=2).fill_(torch.inf)
             blocks.append(order.topk(k, dim=-1, largest=False))
-        groups.append([torch.cat(found, dim=1) for found in zip(*blocks, strict=True)])
-    order, near = (torch.cat(found) for found in zip(*groups, strict=True))
+        groups.append(_join(blocks, dim=1))
+    order, near = _join(groups, dim=0)
     exists = (order < torch.inf) & valid[..., None]
-    distance = (order - near).masked_fill_(~exists, 0.0).div_(slots).mul_(_FINEST * TICK)
+    distance = (order - near).mul_(_FINEST * TICK / slots).masked_fill_(~exists, 0.0)
     lists = near.gather(1, near.view(images, -1, 1).expand(-1, -1, k)).view(images, slots, k, k)
     returned = (lists == slot[:, None, None]).any(-1)
     return Neighbours(near=near, distance=distance, exists=exists, returned=returned)
+
+
+def _join(parts: Sequence[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
+    first, second = (torch.cat(found, dim=dim) for found in zip(*parts, strict=True))
+    return first, second

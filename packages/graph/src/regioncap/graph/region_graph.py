@@ -1,6 +1,7 @@
 """The graph stage: from the regions of an image to regions that know each other (eqs. 3-5, 7-9)."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,8 +10,12 @@ from torch import Tensor, nn
 from regioncap.graph.attention import Geometry, GraphAttention, Norm, Residual, check_layer
 from regioncap.graph.geometry import GEOMETRY
 from regioncap.graph.knn import Join, KnnGraph, Metric, check_graph, knn_graph
+from regioncap.graph.learned import LearnedNeighbours
 from regioncap.graph.padding import clear
 from regioncap.graph.relations import EdgeWeight, Relations, relate
+
+
+Choice = Literal[Metric, "learned"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +50,13 @@ class RegionGraphConfig:
 
     k: int = 5
     """Neighbours per region (K of Table 2)."""
-    metric: Metric = "semantic"
-    """`semantic` is eq. 4. `random` (meaningless edges) and `self` (no edges) are controls with equal parameters."""
+    metric: Choice = "semantic"
+    """`semantic` is eq. 4. `random` (meaningless edges) and `self` (no edges) are controls with equal parameters.
+    `learned` lets query tokens pick the neighbours."""
+    queries: int = 16
+    """Query tokens of metric `learned`; the other metrics have none."""
     sigma: float | None = None
-    """Width of the kernel of eq. 5; None takes each image's mean neighbour distance."""
+    """Width of the kernel of eq. 5; None takes each image's mean neighbour distance. `learned` has no kernel."""
     mix: float = 0.5
     """Share of the spatial distance in metric `mixed`; the other metrics do not read it."""
     join: Join = "union"
@@ -73,6 +81,16 @@ class RegionGraphConfig:
     """Share of the attention weights dropped in training."""
 
     def __post_init__(self) -> None:
+        if self.metric not in get_args(Choice):
+            raise ValueError(f"graph.metric must be one of {', '.join(get_args(Choice))}, got {self.metric!r}")
+        if self.edge_weight not in get_args(EdgeWeight):
+            raise ValueError(
+                f"graph.edge_weight must be one of {', '.join(get_args(EdgeWeight))}, got {self.edge_weight!r}"
+            )
+        if self.metric == "learned" and self.edge_weight == "none":
+            raise ValueError("graph.metric 'learned' learns through the prior: it needs graph.edge_weight='prior'")
+        if self.queries < 1:
+            raise ValueError(f"graph.queries must be at least 1, got {self.queries}")
         check_graph(
             k=self.k, metric=self.metric, sigma=self.sigma, mix=self.mix, join=self.join, self_loops=self.self_loops
         )
@@ -102,6 +120,7 @@ class RegionGraph(nn.Module):
     def __init__(self, config: RegionGraphConfig, dim: int) -> None:
         super().__init__()
         self.config = config
+        self.neighbours = LearnedNeighbours(dim, config.queries) if config.metric == "learned" else None
         self.layers = nn.ModuleList(
             GraphAttention(
                 dim,
@@ -125,7 +144,29 @@ class RegionGraph(nn.Module):
     ) -> EnhancedRegions:
         """Enhance adapted `regions`; what stands in padded rows of any argument is ignored."""
         config = self.config
-        graph = knn_graph(
+        graph = self._join(regions, raw, boxes, valid)
+        relations = relate(
+            graph, boxes, heads=config.heads, edge_weight=config.edge_weight, geometry=config.geometry != "none"
+        )
+        features = clear(regions, relations.padding)
+        for layer in self.layers:
+            features, shares = layer(features, relations)
+        return EnhancedRegions(features=features, graph=graph, relations=relations, shares=shares)
+
+    def _join(
+        self,
+        regions: Float[Tensor, "B N D"],
+        raw: Float[Tensor, "B N R"],
+        boxes: Float[Tensor, "B N 4"],
+        valid: Bool[Tensor, "B N"],
+    ) -> KnnGraph:
+        config = self.config
+        if config.metric == "learned":
+            graph: KnnGraph = self.neighbours(
+                regions, boxes, valid, k=config.k, join=config.join, self_loops=config.self_loops
+            )
+            return graph
+        return knn_graph(
             raw,
             boxes,
             valid,
@@ -136,13 +177,6 @@ class RegionGraph(nn.Module):
             join=config.join,
             self_loops=config.self_loops,
         )
-        relations = relate(
-            graph, boxes, heads=config.heads, edge_weight=config.edge_weight, geometry=config.geometry != "none"
-        )
-        features = clear(regions, relations.padding)
-        for layer in self.layers:
-            features, shares = layer(features, relations)
-        return EnhancedRegions(features=features, graph=graph, relations=relations, shares=shares)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ Both answer the same questions, so that the layer is written once. Matrices touc
 prepare. `relate` chooses.
 """
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,10 +16,11 @@ from regioncap.graph.lists import ListRelations
 EdgeWeight = Literal["prior", "none"]
 Form = Literal["auto", "dense", "lists"]
 
-DENSE_UP_TO = 2**14
+DENSE_UP_TO = 2**12
 """Pairs of a batch, B N^2, up to which matrices are faster than lists; docs/graph.md has the measurement."""
 
 
+@runtime_checkable
 class Relations(Protocol):
     """A graph over B images of N regions, ready for attention with H heads; P stands for its pairs, in its own order."""
 
@@ -31,14 +32,18 @@ class Relations(Protocol):
     def geometry(self) -> Float[Tensor, "*P F"]:
         """`relative_geometry` of each pair; F = 0 without geometry."""
 
-    def attend(self, values: Any, listener: Any, speaker: Any, bias: Any, dropout: float) -> tuple[Any, Any, Any]:
-        """Eqs. 7-9 between the linear map and the ELU.
+    def attend(
+        self, features: Any, weight: Any, listener: Any, speaker: Any, *, bias: Any, dropout: float, activate: bool
+    ) -> tuple[Any, Any, Any]:
+        """Eqs. 7-9 for all heads.
 
-            a_ij = softmax_j( LeakyReLU(listener . v_i + speaker . v_j) + log e_ij + bias_ij ),   heard_i = sum_j a_ij v_j
+            a_ij = softmax_j( LeakyReLU(listener . W v_i + speaker . W v_j) + log e_ij + bias_ij )
+            heard_i = ELU( sum_j a_ij W v_j )
 
-        per head. `values`: v, B N D, the heads side by side. `listener`, `speaker`: the halves of a, H D/H each.
-        `bias`: P H or None. Returns heard, the shares a_ij, and the shares after
-        dropout, with which heard is summed. A region without an edge hears nothing.
+        `features`: v, B N D. `weight`: W, D D, the heads' maps below each other. `listener`, `speaker`: the halves of
+        a, H D/H each. `bias`: P H or None. Without `activate` the ELU is left to the caller. Returns heard (B N D, the
+        heads side by side), the shares a_ij, and the shares after dropout, with which heard is summed. A region
+        without an edge hears nothing. The gradient cannot be differentiated again.
         """
 
     def hear_geometry(self, passed: Any) -> Float[Tensor, "B N H F"]:
