@@ -4,7 +4,7 @@ import json
 import signal
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from regioncap.experiments.generate import generate_over
 from regioncap.experiments.language import load_language
 from regioncap.experiments.prepare import open_prepared
 from regioncap.experiments.train import train
+from regioncap.graph import summarise
 
 RESULT = "result.json"
 
@@ -84,11 +85,8 @@ def _run(job: ArmJob, messages: Connection) -> None:
         messages.send(Message(job=job.name, step=step, values=dict(values)))
 
     trained = train(job.experiment, prepared, report, load_language(job.language) if job.language else None)
-    captions = [
-        text
-        for part in generate_over(trained.captioner, prepared.dev, prepared.tokenizer, job.experiment.search)
-        for text in part.texts
-    ]
+    parts = list(generate_over(trained.captioner, prepared.dev, prepared.tokenizer, job.experiment.search))
+    captions = [text for part in parts for text in part.texts]
     names = [image.name for image in prepared.dev_images]
     save_checkpoint(
         Checkpoint(
@@ -109,6 +107,7 @@ def _run(job: ArmJob, messages: Connection) -> None:
         "train_cpu_s": trained.cpu_s,
         "started": started,
         "ended": time.time(),
+        "graph": asdict(summarise([part.regions.graph for part in parts])),
         "history": history,
         "captions": dict(zip(names, captions, strict=True)),
     }

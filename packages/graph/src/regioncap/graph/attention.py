@@ -95,9 +95,7 @@ class GraphAttention(nn.Module):
         return Attended(features=clear(updated, relations.padding), shares=shares)
 
 
-def check_layer(
-    *, heads: int, geometry: str, geometry_hidden: int, residual: str, norm: str, dropout: float
-) -> None:
+def check_layer(*, heads: int, geometry: str, geometry_hidden: int, residual: str, norm: str, dropout: float) -> None:
     """Raise ValueError for settings that no layer can have; for configs that fail before any layer is built."""
     options = (
         ("geometry", geometry, Geometry),

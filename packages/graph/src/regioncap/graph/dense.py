@@ -56,9 +56,7 @@ class DenseRelations:
         kept = None
         if dropout > 0:
             kept = functional.dropout(torch.ones_like(self.logits).repeat(1, len(listener), 1, 1), dropout)
-        heard, shares = _Attend.apply(  # type: ignore[no-untyped-call]
-            features, weight, listener, speaker, logits, kept, self.lonely, activate
-        )
+        heard, shares = _Attend.apply(features, weight, listener, speaker, logits, kept, self.lonely, activate)
         return heard, shares, shares if kept is None else shares * kept
 
     def hear_geometry(self, passed: Float[Tensor, "B H N N"]) -> Float[Tensor, "B N H F"]:
@@ -104,7 +102,7 @@ class _Attend(torch.autograd.Function):
         return out, shares
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, grad: Float[Tensor, "B N D"] | None, grad_shares: Float[Tensor, "B H N N"] | None
     ) -> tuple[Tensor | None, ...]:

@@ -27,7 +27,8 @@ def elu(x: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
 
 def elu_backward(grad: Float[Tensor, "*S"], result: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     """The gradient of `elu`, from its result."""
-    return torch.ops.aten.elu_backward(grad, 1, 1, 1, True, result)
+    backward: Tensor = torch.ops.aten.elu_backward(grad, 1, 1, 1, True, result)
+    return backward
 
 
 def _fill(made: Float[Tensor, "*S"], given: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:

@@ -100,15 +100,13 @@ class ListRelations:
         logits = logits.flatten().index_select(0, self.entry)
         kept = None if dropout == 0 else functional.dropout(torch.ones_like(logits), dropout)
         lists = (self.listens, self.speaks, self.starts, self.reverse, self.reverse_starts)
-        heard, shares = _Attend.apply(  # type: ignore[no-untyped-call]
-            features, weight, listener, speaker, logits, kept, activate, *lists
-        )
+        heard, shares = _Attend.apply(features, weight, listener, speaker, logits, kept, activate, *lists)
         return heard, shares, shares if kept is None else shares * kept
 
     def hear_geometry(self, passed: Float[Tensor, " L"]) -> Float[Tensor, "B N H F"]:
         """See `relations.Relations`."""
         edge = (self.entry // self.heads).int()
-        heard = functional.embedding_bag(
+        heard: Tensor = functional.embedding_bag(
             edge, self.geometry.to(passed.dtype), self.starts[:-1], mode="sum", per_sample_weights=passed
         )
         return heard.view(-1, self.slots, self.heads, self.geometry.shape[1])
@@ -180,7 +178,7 @@ class _Attend(torch.autograd.Function):
         return out, shares
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, grad: Float[Tensor, "B N D"] | None, grad_shares: Float[Tensor, " L"] | None
     ) -> tuple[Tensor | None, ...]:

@@ -1,5 +1,6 @@
 """The graph stage: from the regions of an image to regions that know each other (eqs. 3-5, 7-9)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,7 +14,6 @@ from regioncap.graph.knn import Join, KnnGraph, Metric, check_graph, knn_graph
 from regioncap.graph.learned import LearnedNeighbours
 from regioncap.graph.padding import clear
 from regioncap.graph.relations import EdgeWeight, Relations, relate
-
 
 Choice = Literal[Metric, "learned"]
 
@@ -110,6 +110,13 @@ class RegionGraphConfig:
         return RegionGraph(self, dim)
 
 
+GRAPH_PRESETS: Mapping[str, RegionGraphConfig] = {
+    "paper": RegionGraphConfig(heads=1, edge_weight="none", geometry="none", residual="none", norm="none"),
+    "best": RegionGraphConfig(),
+}
+"""`paper` is eqs. 3-5 and 7-9 to the letter, with one attention vector and the self-loops of GAT; `best` is ours."""
+
+
 class RegionGraph(nn.Module):
     """Join the regions of each image by a KNN graph and let them attend along it.
 
@@ -120,7 +127,8 @@ class RegionGraph(nn.Module):
     def __init__(self, config: RegionGraphConfig, dim: int) -> None:
         super().__init__()
         self.config = config
-        self.neighbours = LearnedNeighbours(dim, config.queries) if config.metric == "learned" else None
+        if config.metric == "learned":
+            self.neighbours = LearnedNeighbours(dim, config.queries)
         self.layers = nn.ModuleList(
             GraphAttention(
                 dim,

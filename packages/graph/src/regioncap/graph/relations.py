@@ -1,7 +1,7 @@
 """What a layer of graph attention needs of a graph, in two forms: matrices of each image, or lists of edges.
 
-Both answer the same questions, so that the layer is written once. Matrices touch all N^2 pairs in a few large products; lists touch the edges alone, with more to
-prepare. `relate` chooses.
+Both answer the same questions, so that the layer is written once. Matrices touch all N^2 pairs in a few large
+products; lists touch the edges alone, with more to prepare. `relate` chooses.
 """
 
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -22,7 +22,7 @@ DENSE_UP_TO = 2**12
 
 @runtime_checkable
 class Relations(Protocol):
-    """A graph over B images of N regions, ready for attention with H heads; P stands for its pairs, in its own order."""
+    """A graph over B images of N regions, ready for attention with H heads. P: its pairs, in its own order."""
 
     @property
     def padding(self) -> Bool[Tensor, "B N 1"] | None:
