@@ -158,7 +158,7 @@ def knn_graph(
     )
 
 
-def check_regions(features: Float[Tensor, "B N R"], boxes: Float[Tensor, "B N 4"], valid: Bool[Tensor, "B N"]) -> None:
+def check_regions(features: Tensor, boxes: Tensor, valid: Tensor) -> None:
     """Refuse regions of unlike shapes, and valid ones with NaN or infinite values; `knn_graph` says how."""
     if features.shape[:2] != valid.shape or boxes.shape != (*valid.shape, 4):
         raise ValueError(

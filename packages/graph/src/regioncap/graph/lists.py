@@ -35,8 +35,8 @@ class ListRelations:
 
     padding: Bool[Tensor, "B N 1"] | None
     edges: Edges
+    images: int
     slots: int
-    """N."""
     heads: int
     logits: Float[Tensor, " E"]
     """The graph's part: see `edge_logits`."""
@@ -72,6 +72,7 @@ class ListRelations:
         return ListRelations(
             padding=padding_of(graph.valid),
             edges=edges,
+            images=boxes.shape[0],
             slots=boxes.shape[1],
             heads=heads,
             logits=edge_logits(edges.weight, prior),
@@ -109,16 +110,16 @@ class ListRelations:
         heard: Tensor = functional.embedding_bag(
             edge, self.geometry.to(passed.dtype), self.starts[:-1], mode="sum", per_sample_weights=passed
         )
-        return heard.view(-1, self.slots, self.heads, self.geometry.shape[1])
+        return heard.view(self.images, self.slots, self.heads, self.geometry.shape[1])
 
     def matrices(self, shares: Float[Tensor, " L"]) -> Float[Tensor, "B H N N"]:
         """See `relations.Relations`."""
         by_edge = torch.zeros_like(shares).scatter(0, self.entry, shares).view(-1, self.heads)
-        rows = (len(self.starts) - 1) // self.heads
-        dense = by_edge.new_zeros((rows, self.slots, self.heads))
+        dense = by_edge.new_zeros((self.images * self.slots, self.slots, self.heads))
         # Adds, because entries of weight 0 may name a pair twice.
         dense = dense.index_put((self.edges.target, self.edges.source % max(self.slots, 1)), by_edge, accumulate=True)
-        return dense.unflatten(0, (-1, self.slots)).permute(0, 3, 1, 2)
+        matrices: Tensor = dense.view(self.images, self.slots, self.slots, self.heads).permute(0, 3, 1, 2)
+        return matrices
 
 
 class _Attend(torch.autograd.Function):

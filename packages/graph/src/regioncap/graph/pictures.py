@@ -96,7 +96,7 @@ def _draw_attention(
     _frame(axes, pixels[focus], edgecolor=_INK, linewidth=2.2)
 
 
-def _photograph(axes: Any, image: Any, title: str) -> tuple[float, float]:
+def _photograph(axes: Any, image: Any, title: str) -> tuple[int, int]:
     """Show the image dimmed, so that lines can be read; returns its width and height in pixels."""
     shown = axes.imshow(image, alpha=0.75)
     axes.set_facecolor("black")
