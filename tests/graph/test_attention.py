@@ -17,7 +17,8 @@ DIM = 8
 def random_graph(images: int = 2, slots: int = 6, seed: int = 0) -> tuple[KnnGraph, Tensor]:
     """A directed graph of any in-degree with boxes, so that a swap of i and j shows.
 
-    Two slots of the last image are padding. Region 0 of the first image has no edge. Held as every region's list of all others, some of weight 0.
+    Two slots of the last image are padding. Region 0 of the first image has no edge. Held as every region's list of all
+    others, some of weight 0.
     """
     draw = torch.Generator().manual_seed(seed)
     valid = torch.ones(images, slots, dtype=torch.bool)

@@ -131,4 +131,4 @@ class _Attend(torch.autograd.Function):
 
 def _per_head(rows: Float[Tensor, "..."], shares: Float[Tensor, "B H N N"]) -> Float[Tensor, "B H N C"]:
     images, heads, slots, _ = shares.shape
-    return rows.reshape(images, slots, heads, -1).transpose(1, 2)
+    return rows.reshape(images, slots, heads, rows.shape[-1] // heads).transpose(1, 2)
