@@ -12,7 +12,8 @@ from torch import Tensor
 _WIDTH = 5.2
 """Inches of a panel."""
 _BROADEST = 4.5
-"""Points of the broadest line."""
+"""Points of the broadest line among few; among `_MANY` it is half as broad."""
+_MANY = 60
 _INK, _HEAT = "#ffffff", "inferno"
 _COLOURS = (
     "#ffbe3d",
@@ -63,9 +64,10 @@ def draw_graph(
 
     for region, box in enumerate(pixels):
         _frame(left, box, edgecolor=_COLOURS[region % len(_COLOURS)], linewidth=1.6)
-    for i, j in weights.triu(1).nonzero().tolist():
-        share = float(weights[i, j] / weights.triu(1).max())
-        _line(left, centres[i], centres[j], share, style="-")
+    joined = weights.triu(1)
+    pairs = joined.nonzero().tolist()
+    for i, j in pairs:
+        _line(left, centres[i], centres[j], float(joined[i, j] / joined.max()), style="-", lines=len(pairs))
     if len(boxes):
         left.scatter(*centres.T.numpy(), s=18, c=[_COLOURS[i % len(_COLOURS)] for i in range(len(boxes))], zorder=3)
         _draw_attention(right, pixels, centres, attention, focus)
@@ -85,14 +87,16 @@ def _draw_attention(
     if focus is None:
         focus = int(received.argmax())
     heat = importlib.import_module("matplotlib").colormaps[_HEAT]
-    # The brightest last, so that it is not covered.
-    for region in received.argsort().tolist():
+    # The smallest last, so that none is covered.
+    for region in (pixels[:, 2:] - pixels[:, :2]).prod(1).argsort(descending=True).tolist():
         bright = float(received[region] / received.max().clamp_min(1e-12))
-        _frame(axes, pixels[region], facecolor=(*heat(0.15 + 0.85 * bright)[:3], 0.45), edgecolor=heat(bright))
+        colour = heat(0.2 + 0.8 * bright)[:3]
+        _frame(axes, pixels[region], facecolor=(*colour, 0.05 + 0.4 * bright), edgecolor=colour)
     heard = attention[focus].clone()
     heard[focus] = 0
-    for j in heard.nonzero().flatten().tolist():
-        _line(axes, centres[j], centres[focus], float(heard[j] / heard.max()), style="-|>")
+    speakers = heard.nonzero().flatten().tolist()
+    for j in speakers:
+        _line(axes, centres[j], centres[focus], float(heard[j] / heard.max()), style="-|>", lines=len(speakers))
     _frame(axes, pixels[focus], edgecolor=_INK, linewidth=2.2)
 
 
@@ -115,18 +119,20 @@ def _frame(axes: Any, box: Float[Tensor, "4"], **style: Any) -> None:
     axes.add_patch(patches.Rectangle((x0, y0), x1 - x0, y1 - y0, **{"facecolor": "none", **style}))
 
 
-def _line(axes: Any, start: Float[Tensor, "2"], end: Float[Tensor, "2"], share: float, *, style: str) -> None:
-    """An arc: straight lines would run into each other on a grid."""
+def _line(
+    axes: Any, start: Float[Tensor, "2"], end: Float[Tensor, "2"], share: float, *, style: str, lines: int
+) -> None:
+    """An arc, one of so many lines: straight ones would run into each other on a grid."""
     patches = importlib.import_module("matplotlib.patches")
     arc = patches.FancyArrowPatch(
         start.tolist(),
         end.tolist(),
         connectionstyle="arc3,rad=0.15",
         arrowstyle=style,
-        mutation_scale=6 + 6 * share,
-        linewidth=0.4 + _BROADEST * share,
+        mutation_scale=5 + 5 * share,
+        linewidth=0.3 + _BROADEST * share / (1 + lines / _MANY),
         color=_INK,
-        alpha=0.35 + 0.6 * share,
+        alpha=0.3 + 0.6 * share,
         shrinkA=0,
         shrinkB=0,
         zorder=2,
