@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from regioncap.graph.elu import elu, elu_backward
+from regioncap.graph.elu import elu_, elu_backward
 from regioncap.graph.geometry import pair_geometry
 from regioncap.graph.knn import KnnGraph
 from regioncap.graph.logits import SLOPE, edge_logits
@@ -24,19 +24,21 @@ class DenseRelations:
     padding: Bool[Tensor, "B N 1"] | None
     logits: Float[Tensor, "B 1 N N"]
     """The graph's part: see `edge_logits`."""
-    lonely: Bool[Tensor, "B 1 N 1"]
-    """Regions without any edge, padding too."""
+    lonely: Bool[Tensor, "B 1 N 1"] | None
+    """Regions without any edge, padding too; None if each is known to have one."""
     geometry: Float[Tensor, "B N N F"]
 
     @staticmethod
     def of(graph: KnnGraph, boxes: Float[Tensor, "B N 4"], *, prior: bool, geometry: bool) -> "DenseRelations":
         """See `relations.relate`."""
         weights = graph.weights[:, None]
+        padding = padding_of(graph.valid)
+        joined = padding is None and graph.loops is graph.valid  # every slot has its self-loop
         without = boxes.new_zeros((*boxes.shape[:2], boxes.shape[1], 0))
         return DenseRelations(
-            padding=padding_of(graph.valid),
+            padding=padding,
             logits=edge_logits(weights, prior),
-            lonely=~weights.any(-1, keepdim=True),
+            lonely=None if joined else ~weights.any(-1, keepdim=True),
             geometry=pair_geometry(boxes, graph.valid) if geometry else without,
         )
 
@@ -83,7 +85,7 @@ class _Attend(torch.autograd.Function):
         speaker: Float[Tensor, "H C"],
         logits: Float[Tensor, "B #H N N"],
         kept: Float[Tensor, "B H N N"] | None,
-        lonely: Bool[Tensor, "B 1 N 1"],
+        lonely: Bool[Tensor, "B 1 N 1"] | None,
         activate: bool,
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B H N N"]]:
         images, slots, _ = features.shape
@@ -91,11 +93,13 @@ class _Attend(torch.autograd.Function):
         values, vectors, halves = project(features.flatten(0, 1), weight, listener, speaker)
         listening, speaking = halves.view(images, slots, 2, heads).permute(2, 0, 3, 1)  # B H N each
         scores = listening[..., None] + speaking[:, :, None]  # B H N N
-        shares = functional.leaky_relu(scores, SLOPE).add_(logits).softmax(-1).masked_fill_(lonely, 0.0)
+        shares = functional.leaky_relu(scores, SLOPE).add_(logits).softmax(-1)
+        if lonely is not None:
+            shares.masked_fill_(lonely, 0.0)
         passed = shares if kept is None else shares * kept
         heard = passed.to(values.dtype) @ _per_head(values, shares)
         out = heard.transpose(1, 2).reshape(features.shape)
-        out = elu(out) if activate else out
+        out = elu_(out) if activate else out
         ctx.save_for_backward(features, weight, values, vectors, scores, shares, kept, out if activate else None)
         ctx.set_materialize_grads(False)
         ctx.shared = logits.shape[1] == 1

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from regioncap.graph.elu import elu, elu_backward
+from regioncap.graph.elu import elu_, elu_backward
 from regioncap.graph.geometry import relative_geometry
 from regioncap.graph.knn import Edges, KnnGraph
 from regioncap.graph.logits import FORBIDDEN, SLOPE, edge_logits
@@ -158,8 +158,7 @@ class _Attend(torch.autograd.Function):
         shares = shares.div_(total.index_select(0, listens))
         passed = shares if kept is None else shares * kept
         out = _bag(passed, values.view(-1, listener.shape[1]), speaks, starts).view(features.shape)
-        # Not a view of another tensor, whose version autograd would have to watch.
-        out = elu(out) if activate else out.clone()
+        out = elu_(out) if activate else out
         ctx.save_for_backward(
             features,
             weight,
