@@ -281,3 +281,9 @@ def test_bf16_autocast_is_close_and_finite(form: Form) -> None:
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(**options)
+
+
+def test_lists_for_another_number_of_heads_are_refused() -> None:
+    graph, boxes = random_graph()
+    with pytest.raises(ValueError, match="made for 4 heads, the layer has 2"):
+        build(heads=2)(random_features(graph), relate(graph, boxes, heads=4, form="lists"))

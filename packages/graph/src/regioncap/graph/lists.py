@@ -96,7 +96,9 @@ class ListRelations:
         dropout: float,
         activate: bool,
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, " L"], Float[Tensor, " L"]]:
-        """See `relations.Relations`."""
+        """See `relations.Relations`. Raises ValueError for another number of heads than the lists were made for."""
+        if len(listener) != self.heads:
+            raise ValueError(f"the relations were made for {self.heads} heads, the layer has {len(listener)}")
         logits = self.logits[:, None].expand(-1, self.heads) if bias is None else self.logits[:, None] + bias
         logits = logits.flatten().index_select(0, self.entry)
         kept = None if dropout == 0 else functional.dropout(torch.ones_like(logits), dropout)
