@@ -212,8 +212,7 @@ class _Study:
         self.scores.setdefault(job.arm, {})[seed] = scores
         if not (job.out / _LOGGED).exists():
             run_id = self._begin(job)
-            figures = {name: float(result[name]) for name in ("parameters", "train_cpu_s")}
-            figures |= {f"graph.{name}": value for name, value in result["graph"].items()}
+            figures = {name: float(result[name]) for name in ("parameters", "train_cpu_s")} | result["graph"]
             self.tracker.scores(run_id, {name: 100 * score for name, score in scores.corpus.items()}, figures)
             self.tracker.captions(run_id, self._caption_table(scores, result["captions"]))
             self.tracker.pictures(run_id, self._draw(job))

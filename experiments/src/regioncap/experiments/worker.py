@@ -87,6 +87,7 @@ def _run(job: ArmJob, messages: Connection) -> None:
     trained = train(job.experiment, prepared, report, load_language(job.language) if job.language else None)
     parts = list(generate_over(trained.captioner, prepared.dev, prepared.tokenizer, job.experiment.search))
     captions = [text for part in parts for text in part.texts]
+    graph = summarise([part.regions.graph for part in parts])
     names = [image.name for image in prepared.dev_images]
     save_checkpoint(
         Checkpoint(
@@ -107,7 +108,7 @@ def _run(job: ArmJob, messages: Connection) -> None:
         "train_cpu_s": trained.cpu_s,
         "started": started,
         "ended": time.time(),
-        "graph": asdict(summarise([part.regions.graph for part in parts])),
+        "graph": {f"graph.{name}": value for name, value in asdict(graph).items()},
         "history": history,
         "captions": dict(zip(names, captions, strict=True)),
     }
