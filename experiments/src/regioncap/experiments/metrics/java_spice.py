@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import jpype
@@ -35,13 +36,15 @@ _PARSER = "edu/stanford/nlp/models/lexparser/englishPCFG.ser.gz"
 
 
 class Spice:
-    """SPICE with its parses kept. CoreNLP's parser (0.25 GB) is loaded with the first caption that is not known."""
+    """SPICE with its parses kept. CoreNLP's parser takes two seconds to load, in the background from the start."""
 
     def __init__(self, spice_folder: Path, store_folder: Path, threads: int) -> None:
         wheel = wheel_folder() / "spice"
         models = spice_jars(spice_folder)
         self._threads = threads
         self._loader = isolated_loader([wheel / "spice-1.0.jar", *sorted((wheel / "lib").glob("*.jar")), *models])
+        # A captioner's captions are seldom known; where they are, nobody waits for the parser.
+        Thread(target=lambda: self._parser_with_pipeline, name="spice-parser", daemon=True).start()
         self._store = ParseStore(store_folder / f"parses-{_fingerprint(models[1])}.sqlite")
 
     @property
@@ -95,7 +98,7 @@ class Spice:
 
     @cached_property
     def _parser(self) -> Any:
-        """SPICE's parser, with its synonyms, but without CoreNLP's: known captions do not need it."""
+        """SPICE's parser, with its synonyms, but without CoreNLP's: known captions do not need that."""
         return self._class("edu.anu.spice.SpiceParser")(None, self._threads, True)
 
     @cached_property

@@ -33,6 +33,8 @@ class MetricService:
         """Begin to load what `metrics` need, without waiting for it."""
         if "METEOR" in metrics:
             self._meteor  # noqa: B018 - reading it starts the loading
+        if "SPICE" in metrics:
+            self._spice  # noqa: B018
 
     def tokenize(self, captions: Sequence[str]) -> list[str]:
         """See `java_tokenizer.tokenize`."""

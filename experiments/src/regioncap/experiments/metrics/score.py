@@ -124,10 +124,7 @@ class CaptionScorer:
         self._not_kept: str | None = None
 
     def warm_up(self, metrics: Sequence[str] = METRICS) -> None:
-        """Start the worker without waiting, so that it loads METEOR while the caller does something else.
-
-        SPICE's parser is not loaded: known captions do not need it, and until then it would only hold memory.
-        """
+        """Start the worker without waiting, so that METEOR and SPICE load while the caller does something else."""
         if not self._worker.busy:
             self._worker.send("prepare", self.config.timeout_s, metrics=self._wanted(metrics))
 
