@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -9,11 +12,13 @@ import pytest
 from PIL import Image
 
 from regioncap.experiments.checkpoint import load_checkpoint
-from regioncap.experiments.cli import COMMANDS, METRICS_COMMANDS, PRESETS
+from regioncap.experiments.cli import COMMANDS
+from regioncap.experiments.commands.metrics import METRICS_COMMANDS
 from regioncap.experiments.config_io import flatten
 from regioncap.experiments.metrics.ranged_file import FetchError
 from regioncap.experiments.metrics.spice_models import default_spice_folder, find_spice_folder, spice_jars
 from regioncap.experiments.metrics.spice_setup import SpiceSetup
+from regioncap.experiments.presets import PRESETS
 
 Command = Callable[..., Any]
 
@@ -64,6 +69,19 @@ def test_every_command_has_help(command: Command, name: str) -> None:
         assert {"--split", "--data.root"} <= set(outcome.out.split())
     if name == "caption":
         assert "--overlay" in outcome.out
+
+
+@pytest.mark.parametrize("name", ["score", "metrics"])
+def test_scoring_does_not_wait_for_pytorch(name: str) -> None:
+    script = f"import sys; from regioncap.experiments.cli import main; main(['{name}', '--help']); "
+    loaded = (
+        "print([m for m in ('torch', 'mlflow', 'matplotlib', 'transformers') if m in sys.modules], file=sys.stderr)"
+    )
+    path = os.pathsep.join(sys.path)
+    command = [sys.executable, "-c", f"import atexit; atexit.register(lambda: {loaded}); {script}"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.stderr.strip() == "[]"
+    assert "regioncap" in done.stdout
 
 
 # train, caption
@@ -317,7 +335,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
         sizes = {"code.jar": 7_270_741, "models.jar": 9_468_937}
         return SpiceSetup(folder=folder, sizes=sizes, fetched=16_700_000, was_complete=False)
 
-    monkeypatch.setattr("regioncap.experiments.cli.setup_spice", make)
+    monkeypatch.setattr("regioncap.experiments.commands.metrics.setup_spice", make)
     return asked
 
 
@@ -403,5 +421,5 @@ def test_what_ends_setup_spice_from_outside_is_one_line_and_status_1(
     def fail(*arguments: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr("regioncap.experiments.cli.setup_spice", fail)
+    monkeypatch.setattr("regioncap.experiments.commands.metrics.setup_spice", fail)
     assert_one_line(command("metrics", "setup-spice", "--from", "http://host"), message)

@@ -7,6 +7,7 @@ scores captions and writes to MLflow. What is finished stays: `resume` skips it.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,16 +100,9 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         prepared = prepare(base, data, encoders, options.cache)
         flat = [caption for image in prepared.train_images for caption in image.captions]
         language = base.language.weights(base.decoder, prepared.tokenizer, flat, options.cache)
+        job = partial(ArmJob, prepared=prepared.folder, language=language, metrics=options.metrics)
         jobs = [
-            ArmJob(
-                arm=arm,
-                experiment=replace(ARMS[arm].make(base), seed=seed),
-                prepared=prepared.folder,
-                language=language,
-                out=place,
-                metrics=options.metrics,
-            )
-            for arm, seed, place in places
+            job(arm=arm, experiment=replace(ARMS[arm].make(base), seed=seed), out=place) for arm, seed, place in places
         ]
         return _Study(base, options, data, prepared, scorer).run(jobs)
 

@@ -1,0 +1,132 @@
+"""The commands that train, evaluate and caption."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from regioncap.experiments.arms import ARMS
+from regioncap.experiments.caption import CaptionOptions, caption
+from regioncap.experiments.commands.parsing import fail, parse
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.evaluate import EvaluateOptions, evaluate
+from regioncap.experiments.presets import PRESETS
+from regioncap.experiments.report import MetricSummary, StudyRow, print_table
+from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
+from regioncap.experiments.study import StudyError, StudyOptions, run_study, train_one
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateCommand:
+    """The ablation study: every arm with every seed, scored on dev."""
+
+    study: Annotated[StudyOptions, tyro.conf.arg(name="")]
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Train one captioner and score it on dev."""
+
+    arm: str = "+graph+guidance"
+    """Which row of the study to train."""
+    study: Annotated[StudyOptions, tyro.conf.arg(name="")]
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand:
+    """Caption a split with a checkpoint and score it."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Folder written by `regioncap train` or `ablate`."""
+    options: Annotated[EvaluateOptions, tyro.conf.arg(name="")] = field(default_factory=EvaluateOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionCommand:
+    """Caption pictures with a checkpoint."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Folder written by `regioncap train` or `ablate`."""
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    """Picture files, and folders to look for them in."""
+    options: Annotated[CaptionOptions, tyro.conf.arg(name="")] = field(default_factory=CaptionOptions)
+
+
+def _ablate(arguments: Sequence[str]) -> int:
+    preset, rest = _preset("ablate", arguments)
+    default = AblateCommand(study=StudyOptions(out=Path("runs") / preset), experiment=PRESETS[preset]())
+    command = parse(AblateCommand, f"regioncap ablate {preset}", rest, default)
+    run_study(command.experiment, command.study)
+    return 0
+
+
+def _train(arguments: Sequence[str]) -> int:
+    preset, rest = _preset("train", arguments)
+    default = TrainCommand(study=StudyOptions(out=Path("runs") / f"{preset}-train"), experiment=PRESETS[preset]())
+    command = parse(TrainCommand, f"regioncap train {preset}", rest, default)
+    if command.arm not in ARMS:
+        raise ValueError(f"--arm: no arm {command.arm!r}; there are {', '.join(map(repr, ARMS))}")
+    train_one(command.experiment, command.arm, command.study)
+    return 0
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    command = parse(EvaluateCommand, "regioncap evaluate", arguments)
+    scores = evaluate(command.checkpoint, command.options)
+    row = StudyRow(
+        arm=command.options.split,
+        seeds=1,
+        metrics={name: MetricSummary.of([value]) for name, value in scores.corpus.items()},
+        p=None,
+        parameters=0,
+        train_cpu_s=0.0,
+        missing=scores.missing,
+    )
+    print_table([row], f"{command.checkpoint}: {len(scores.per_image)} images")
+    for warning in scores.warnings:
+        print(warning)
+    return 0
+
+
+def _caption(arguments: Sequence[str]) -> int:
+    command = parse(CaptionCommand, "regioncap caption", arguments)
+    problems = caption(command.checkpoint, command.paths, command.options)
+    for problem in problems:
+        fail(problem)
+    return 1 if problems else 0
+
+
+def _train_scenes_encoders(arguments: Sequence[str]) -> int:
+    config = parse(ScenesEncodersConfig, "regioncap train-scenes-encoders", arguments)
+    train_scenes_encoders(config)
+    return 0
+
+
+def _preset(command: str, arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    if arguments and arguments[0] in PRESETS:
+        return arguments[0], arguments[1:]
+    if arguments and arguments[0] in ("-h", "--help"):
+        return next(iter(PRESETS)), arguments
+    got = repr(arguments[0]) if arguments else "nothing"
+    raise ValueError(f"regioncap {command} wants a preset first ({' or '.join(PRESETS)}), got {got}")
+
+
+def study_command(name: str, arguments: Sequence[str]) -> int:
+    """Run a command of STUDY_COMMANDS; a study of which arms failed has said so, and ends with status 1."""
+    try:
+        return STUDY_COMMANDS[name](arguments)
+    except StudyError as error:
+        return fail(str(error))
+
+
+STUDY_COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "ablate": _ablate,
+    "train": _train,
+    "evaluate": _evaluate,
+    "caption": _caption,
+    "train-scenes-encoders": _train_scenes_encoders,
+}
