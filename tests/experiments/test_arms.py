@@ -24,6 +24,7 @@ STAGES = {
     "+graph+guidance": set(),
     "random edges": {"graph", "guidance"},
     "no edges": {"graph", "guidance"},
+    "learned edges": {"graph", "guidance"},
 }
 
 
@@ -46,13 +47,14 @@ def test_rows_of_the_tables_add_one_stage_at_a_time() -> None:
     assert {key.split(".")[0] for key in differences(row["+graph+guidance"], row["+graph"])} == {"guidance"}
     assert differences(row["random edges"], row["+graph"]) == {"graph.metric"}
     assert differences(row["no edges"], row["+graph"]) == {"graph.metric"}
+    assert differences(row["learned edges"], row["+graph"]) == {"graph.metric"}
 
 
 def test_every_row_is_compared_with_a_row_above_it_or_its_control() -> None:
     rows = [RETRIEVAL, *ARMS]
     for name, arm in ARMS.items():
         assert arm.against in rows[: rows.index(name)]
-    assert ARMS["random edges"].against == ARMS["no edges"].against == "+graph"
+    assert ARMS["random edges"].against == ARMS["no edges"].against == ARMS["learned edges"].against == "+graph"
 
 
 def test_controls_have_the_graph_arms_parameters(make_captioner: Callable[[str], Captioner]) -> None:

@@ -162,7 +162,7 @@ def test_unknown_commands_presets_and_arms_are_answered_with_those_there_are(
         ("--seeds", "0", "--seeds must be at least 1, got 0"),
         ("--arms", "+wings", "--arms: no arm '+wings'; there are 'clipcap'"),
         ("--phase1.share", "0.9", "phase1.share and phase2.share must add up to 1, got 0.9 and 0.3"),
-        ("--metrics.spice-folder", "nowhere", "nowhere does not hold stanford-corenlp-3.6.0.jar"),
+        ("--metrics.spice-folder", "nowhere", "nowhere, which does not hold stanford-corenlp-3.6.0.jar"),
         ("--encoders.weights", "nowhere", "clip_head.json is missing"),
         ("--dim", "64", "dim must be 32, the width of the scenes encoders; got 64"),
     ],

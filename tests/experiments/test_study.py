@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from regioncap.experiments.metrics.score import METRICS
 from regioncap.experiments.study import StudyOptions
 from regioncap.experiments.worker import ArmJob, Message
 from regioncap.experiments.workers import ArmWorkers
+from regioncap.graph import GraphSummary
 
 ARMS_RUN = ("+graph", "+graph+guidance")
 VICTIM = "+graph seed 1"
@@ -204,6 +205,10 @@ def test_mlflow_child_holds_config_curves_scores_captions_and_pictures(study: St
         for metric, value in scores["corpus"].items():
             assert run.data.metrics[metric] == pytest.approx(value)
         assert {"parameters", "train_cpu_s"} <= set(run.data.metrics)
+        summary = {name.removeprefix("graph."): value for name, value in run.data.metrics.items() if "graph." in name}
+        assert set(summary) == {field.name for field in fields(GraphSummary)}
+        assert summary["regions"] > 0
+        assert summary["degree_mean"] > 0
         files = {item.path for item in client.list_artifacts(run.info.run_id)}
         assert files == {"captions.json", "config.json", "pictures"}
         assert len(client.list_artifacts(run.info.run_id, "pictures")) == 6

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from regioncap.graph import FusionConfig, GlobalOnlyConfig
+from regioncap.graph import FusionConfig, GlobalOnlyConfig, fuse
 
 
 def test_fusion_equals_eq_10() -> None:
@@ -16,6 +16,7 @@ def test_fusion_equals_eq_10() -> None:
         kept = [regions[b, i] for i in range(5) if valid[b, i]]
         mean = sum(kept, torch.zeros(4)) / max(len(kept), 1)
         torch.testing.assert_close(fused[b], stage.project.weight @ torch.cat([g[b], mean]))
+    assert torch.equal(fuse(g, regions, valid, stage.project.weight), fused)
 
 
 def test_fusion_takes_a_zero_length_axis() -> None:

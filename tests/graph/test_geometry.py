@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from regioncap.graph import GEOMETRY, pair_geometry, spatial_distance
+from regioncap.graph import GEOMETRY, pair_geometry, relative_geometry, spatial_distance
 
 Box = tuple[float, float, float, float]
 
@@ -39,6 +39,14 @@ def test_pair_geometry_equals_a_loop() -> None:
             assert got == pytest.approx(wanted, abs=1e-6)
 
 
+def test_relative_geometry_takes_any_shapes_that_broadcast() -> None:
+    boxes = torch.tensor(BOXES)
+    pairs = pair_geometry(boxes[None], torch.ones(1, 4, dtype=torch.bool))[0]
+    i, j = torch.tensor([0, 2, 3]), torch.tensor([1, 1, 0])
+    assert torch.equal(relative_geometry(boxes[i], boxes[j]), pairs[i, j])
+    assert torch.equal(relative_geometry(boxes[0], boxes), pairs[0])
+
+
 def test_degenerate_boxes_and_padding_stay_finite() -> None:
     boxes = torch.tensor([[[0.5, 0.5, 0.5, 0.5], [0.2, 0.2, 0.2, 0.9], [math.nan, math.inf, 0.0, 0.0]]])
     valid = torch.tensor([[True, True, False]])
@@ -54,7 +62,8 @@ def test_degenerate_boxes_and_padding_stay_finite() -> None:
 
 def test_spatial_distance_is_centres_and_gap() -> None:
     left, right, corner = (0.0, 0.0, 0.2, 0.2), (0.6, 0.0, 0.8, 0.2), (0.2, 0.2, 0.4, 0.4)
-    distance = spatial_distance(torch.tensor([[left, right, corner, (0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0)]]))[0]
+    boxes = torch.tensor([left, right, corner, (0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0)])
+    distance = spatial_distance(boxes[:, None], boxes)
     assert distance[0, 1].item() == pytest.approx((0.6 + 0.4) / 2 / math.sqrt(2))
     assert distance[0, 2].item() == pytest.approx(math.hypot(0.2, 0.2) / 2 / math.sqrt(2))  # touching: no gap
     assert distance[3, 4].item() == pytest.approx(1.0)

@@ -62,6 +62,7 @@ class FileServer:
         """Path -> bytes of content sent."""
         self.requests: list[tuple[str, str | None]] = []
         """Path and Range header."""
+        self._counting = threading.Lock()
         self._busy: set[int] = set()
         """Threads that send."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -112,8 +113,9 @@ class FileServer:
                     for begin in range(0, cut, CHUNK):
                         time.sleep(owner.pause_s)
                         piece = content[begin : min(cut, begin + CHUNK)]
+                        with owner._counting:
+                            owner.sent[path] += len(piece)  # before it is sent: who has read it may look at the count
                         self.wfile.write(piece)
-                        owner.sent[path] += len(piece)
                 except OSError:
                     pass  # the client has gone, which several tests want
                 finally:

@@ -167,7 +167,7 @@ def test_one_image_has_no_cider(scorer):
     scores = scorer.score({"a": ["a dog runs"]}, {"a": "a dog runs fast"})
     assert "CIDEr" not in scores.corpus
     assert "two images" in scores.missing["CIDEr"]
-    assert any("SPICE and CIDEr" in warning for warning in scores.warnings)
+    assert any("CIDEr and SPICE" in warning for warning in scores.warnings)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_only_what_is_asked_for_is_computed(scorer):
         assert list(scores.corpus) == [name for name in METRICS if name in metrics and name != "SPICE"]
         assert scores.corpus.items() <= full.corpus.items()
         assert all(list(values) == list(scores.corpus) for values in scores.per_image.values())
-        assert set(scores.missing) == {"SPICE"} & set(metrics) | ({"SPICE"} if "SUM" in metrics else set())
+        assert set(scores.missing) == ({"SPICE"} if "SPICE" in metrics or "SUM" in metrics else set())
     with pytest.raises(ValueError, match=r"metrics must be some of BLEU-1, .*, got Bleu"):
         scorer.score(references, candidates, ("Bleu",))
     with pytest.raises(ValueError, match="got none"):

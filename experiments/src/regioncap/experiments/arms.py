@@ -51,6 +51,11 @@ def no_edges(base: Experiment) -> Experiment:
     return _with_metric(without_guidance(base), "self")
 
 
+def learned_edges(base: Experiment) -> Experiment:
+    """The graph arm with neighbours that query tokens pick instead of the nearest ones."""
+    return _with_metric(without_guidance(base), "learned")
+
+
 def clipcap(base: Experiment) -> Experiment:
     """A ClipCap-style peer (Mokady et al. 2021): the global vector as a prefix of 10 tokens, no regions."""
     return replace(
@@ -58,7 +63,7 @@ def clipcap(base: Experiment) -> Experiment:
     )
 
 
-def _with_metric(experiment: Experiment, metric: Literal["random", "self"]) -> Experiment:
+def _with_metric(experiment: Experiment, metric: Literal["random", "self", "learned"]) -> Experiment:
     if not isinstance(experiment.graph, RegionGraphConfig):
         raise ValueError(f"this arm varies the graph, but the experiment's graph is {type(experiment.graph).__name__}")
     return replace(experiment, graph=replace(experiment.graph, metric=metric))
@@ -71,5 +76,6 @@ ARMS: Mapping[str, Arm] = {
     "+graph+guidance": Arm(make=full, against="+graph", says="+graph with scene and detail guidance"),
     "random edges": Arm(make=random_edges, against="+graph", says="+graph over random edges (control)"),
     "no edges": Arm(make=no_edges, against="+graph", says="+graph with self-loops only (control)"),
+    "learned edges": Arm(make=learned_edges, against="+graph", says="+graph with neighbours picked by query tokens"),
 }
 """In the order of the table, whose first row is RETRIEVAL."""

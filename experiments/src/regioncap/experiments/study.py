@@ -213,8 +213,8 @@ class _Study:
         self.scores.setdefault(job.arm, {})[seed] = scores
         if not (job.out / _LOGGED).exists():
             run_id = self._begin(job)
-            costs = {"parameters": float(result["parameters"]), "train_cpu_s": result["train_cpu_s"]}
-            self.tracker.scores(run_id, {name: 100 * score for name, score in scores.corpus.items()}, costs)
+            figures = {name: float(result[name]) for name in ("parameters", "train_cpu_s")} | result["graph"]
+            self.tracker.scores(run_id, {name: 100 * score for name, score in scores.corpus.items()}, figures)
             self.tracker.captions(run_id, self._caption_table(scores, result["captions"]))
             self.tracker.pictures(run_id, self._draw(job))
             self.tracker.end(self.open_runs.pop(job.name))

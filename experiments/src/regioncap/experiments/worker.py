@@ -4,7 +4,7 @@ import json
 import signal
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from regioncap.experiments.language import load_language
 from regioncap.experiments.metrics import MetricsConfig
 from regioncap.experiments.prepare import open_prepared
 from regioncap.experiments.train import train
+from regioncap.graph import summarise
 
 RESULT = "result.json"
 
@@ -89,11 +90,9 @@ def _run(job: ArmJob, messages: Connection) -> None:
     language = load_language(job.language) if job.language else None
     with job.metrics.build() as scorer:
         trained = train(job.experiment, prepared, scorer, report, language)
-    captions = [
-        text
-        for part in generate_over(trained.captioner, prepared.dev, prepared.tokenizer, job.experiment.search)
-        for text in part.texts
-    ]
+    parts = list(generate_over(trained.captioner, prepared.dev, prepared.tokenizer, job.experiment.search))
+    captions = [text for part in parts for text in part.texts]
+    graph = summarise([part.regions.graph for part in parts])
     names = [image.name for image in prepared.dev_images]
     save_checkpoint(
         Checkpoint(
@@ -114,6 +113,7 @@ def _run(job: ArmJob, messages: Connection) -> None:
         "train_cpu_s": trained.cpu_s,
         "started": started,
         "ended": time.time(),
+        "graph": {f"graph.{name}": value for name, value in asdict(graph).items()},
         "history": history,
         "captions": dict(zip(names, captions, strict=True)),
     }

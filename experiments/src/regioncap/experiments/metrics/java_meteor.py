@@ -8,6 +8,8 @@ from threading import Lock
 from typing import Any
 
 import jpype
+import numpy as np
+from jaxtyping import Bool
 
 from regioncap.experiments.metrics.java_process import wheel_folder
 from regioncap.experiments.metrics.paraphrases import ParaphraseTable
@@ -21,10 +23,10 @@ _PLAIN = re.compile(r"[a-z ]*")
 
 
 class Meteor:
-    """METEOR with the paraphrases of the words that it has met.
+    """METEOR with the paraphrases that the captions which it has met can match.
 
-    Words that are new bring theirs, so what is scored never depends on what was scored before. `meet` all captions of
-    a set first, so that METEOR reads its tables once and not for every batch.
+    New captions bring theirs, so what is scored never depends on what was scored before. `meet` all captions of a set
+    first, so that METEOR reads its tables once and not for every batch.
     """
 
     def __init__(self, threads: int, store_folder: Path, work_folder: Path) -> None:
@@ -32,7 +34,7 @@ class Meteor:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="meteor")
         self._excerpt = work_folder / "paraphrases.gz"
         self._met: set[str] = set()
-        self._words: set[str] = set()
+        self._phrases: Bool[np.ndarray, " F"] | None = None
         self._pairs = -1
         self._scorers: list[Any] = []
         self._lock = Lock()
@@ -40,7 +42,7 @@ class Meteor:
         self._table = self._threads.submit(ParaphraseTable.open, source, store_folder)
 
     def meet(self, captions: Sequence[str]) -> None:
-        """Begin to get the paraphrases of all words of these captions, without waiting for it."""
+        """Begin to get the paraphrases for these captions, without waiting for it."""
         self._threads.submit(self._meet, captions)
 
     def batch(self, references: Sequence[Sequence[str]], candidates: Sequence[str]) -> dict[str, Any]:
@@ -71,15 +73,18 @@ class Meteor:
     def _meet(self, captions: Iterable[str]) -> None:
         with self._lock:
             new = set(captions) - self._met
-            words = self._words.union(*(self._normalized(caption).split() for caption in new))
-            if len(words) > len(self._words) or not self._scorers:
-                table = self._table.result()
-                pairs = table.within(words)
-                if len(pairs) != self._pairs:  # words that no pair has leave METEOR as it is
-                    self._excerpt.write_bytes(table.text(pairs))
-                    self._scorers, self._pairs = self._load(), len(pairs)
+            if self._scorers and not new:
+                return
+            table = self._table.result()
+            phrases = table.phrases_in([self._normalized(caption) for caption in new])
+            if self._phrases is not None:
+                phrases |= self._phrases
+            pairs = table.among(phrases)
+            if len(pairs) != self._pairs:  # phrases that have no paraphrase here leave METEOR as it is
+                self._excerpt.write_bytes(table.text(pairs))
+                self._scorers, self._pairs = self._load(), len(pairs)
             self._met |= new
-            self._words = words
+            self._phrases = phrases
 
     def _normalized(self, caption: str) -> str:
         if _PLAIN.fullmatch(caption):

@@ -2,14 +2,11 @@
 
 import hashlib
 import json
-import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -17,7 +14,8 @@ from jaxtyping import Int, UInt8
 
 from regioncap.experiments.metrics.bleu import Bleu
 from regioncap.experiments.metrics.cider import CiderD
-from regioncap.experiments.metrics.ngrams import NgramCounts, NgramIndex, Tokens
+from regioncap.experiments.metrics.kept_arrays import read_arrays, write_arrays
+from regioncap.experiments.metrics.ngrams import ORDERS, NgramCounts, NgramIndex, Tokens
 
 _LAYOUT = 1
 """Part of a kept file's name: raise it when the layout or the tokenizer changes, and old files are left alone."""
@@ -118,8 +116,6 @@ def _prepare(references: Mapping[str, Sequence[str]], tokenize: Tokenize, key: s
 
 
 def _write(file: Path, prepared: References) -> None:
-    """Write whole or not at all: other studies read the folder."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
         "captions": _bytes(prepared.captions),
         "words": _bytes(prepared.index.words),
@@ -132,42 +128,26 @@ def _write(file: Path, prepared: References) -> None:
         arrays[f"caption{order}"] = count.caption.astype(np.int32)
         arrays[f"gram{order}"] = count.gram.astype(np.int32)
         arrays[f"times{order}"] = count.times.astype(np.int32)
-    with NamedTemporaryFile(dir=file.parent, prefix=".draft-", delete=False) as draft:
-        try:
-            np.savez(draft, **arrays)
-            draft.close()
-            os.replace(draft.name, file)
-        except BaseException:
-            os.unlink(draft.name)
-            raise
+    write_arrays(file, arrays)
 
 
 def _read(file: Path, images: tuple[str, ...], key: str) -> References | None:
-    """What `_write` wrote; None if it is not there, or damaged: then it is made anew."""
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            held = {name: arrays[name] for name in arrays.files}
-        words, captions = _lines(held["words"]), _lines(held["captions"])
-        orders = range(1, 1 + sum(name.startswith("gram") for name in held))
-        counts = [
-            NgramCounts(
-                caption=held[f"caption{order}"].astype(np.int64),
-                gram=held[f"gram{order}"].astype(np.int64),
-                times=held[f"times{order}"].astype(np.int64),
-            )
-            for order in orders
-        ]
-        return References(
-            images=images,
-            captions=tuple(captions),
-            image=held["image"],
-            blank=int(held["blank"]),
-            key=key,
-            index=NgramIndex(words, [held[f"keys{order}"] for order in orders[1:]]),
-            counts=tuple(counts),
-        )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    held = read_arrays(file)
+    if held is None:
         return None
+    counts = [
+        NgramCounts(**{name: held[f"{name}{order}"].astype(np.int64) for name in ("caption", "gram", "times")})
+        for order in range(1, ORDERS + 1)
+    ]
+    return References(
+        images=images,
+        captions=tuple(_lines(held["captions"])),
+        image=held["image"],
+        blank=int(held["blank"]),
+        key=key,
+        index=NgramIndex(_lines(held["words"]), [held[f"keys{order}"] for order in range(2, ORDERS + 1)]),
+        counts=tuple(counts),
+    )
 
 
 def _bytes(lines: Sequence[str]) -> UInt8[np.ndarray, " bytes"]:

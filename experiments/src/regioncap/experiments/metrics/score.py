@@ -164,7 +164,7 @@ class CaptionScorer:
         if "CIDEr" in wanted and len(truth.images) == 1:
             missing["CIDEr"] = "CIDEr weighs words by how few images share them: it needs two images at the least"
             del corpus["CIDEr"], each["CIDEr"]
-        if "SPICE" in metrics and not self._has_spice:
+        if not self._has_spice and ("SPICE" in metrics or "SUM" in metrics):
             missing["SPICE"] = GET_SPICE
         warnings = self._warnings(truth, tested, corpus, missing, java.problem)
         if "SUM" in metrics:

@@ -5,6 +5,24 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
+
+
+def fuse(
+    g: Float[Tensor, "B D"],
+    regions: Float[Tensor, "B N D"],
+    valid: Bool[Tensor, "B N"],
+    weight: Float[Tensor, "D E"],
+) -> Float[Tensor, "B D"]:
+    """Eq. 10, f = W [g ; mean_{valid} V], with W = `weight`, E = 2 D.
+
+    The paper's text says mean, its formula sums; the mean does not depend on the number of regions. An image without
+    a valid region, and N = 0, has mean zero. What stands in padded rows is ignored, NaN too.
+    B images, N region slots, D channels.
+    """
+    total = regions.masked_fill(~valid[..., None], 0.0).sum(1)
+    mean = total / valid.sum(1, keepdim=True).clamp_min(1)
+    return functional.linear(torch.cat([g, mean], dim=-1), weight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,13 +35,7 @@ class FusionConfig:
 
 
 class Fusion(nn.Module):
-    """Project an image's global feature and its mean region into one vector (eq. 10).
-
-        f = W [g ; mean_{valid} V],   W in R^{D x 2D}
-
-    The paper's text says mean, its formula sums; the mean does not depend on the number of regions. An image without
-    a valid region, and N = 0, has mean zero. B images, N region slots, D channels.
-    """
+    """Project an image's global feature and its mean region into one vector: `fuse` with a weight of its own."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -33,10 +45,7 @@ class Fusion(nn.Module):
         self, g: Float[Tensor, "B D"], regions: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"]
     ) -> Float[Tensor, "B D"]:
         """Fuse; what stands in padded rows of `regions` is ignored."""
-        total = regions.masked_fill(~valid[..., None], 0.0).sum(1)
-        mean = total / valid.sum(1, keepdim=True).clamp_min(1)
-        fused: Tensor = self.project(torch.cat([g, mean], dim=-1))
-        return fused
+        return fuse(g, regions, valid, self.project.weight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

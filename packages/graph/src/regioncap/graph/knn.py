@@ -1,5 +1,6 @@
 """The KNN graph of the regions of each image (eqs. 3-5)."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -7,34 +8,92 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regioncap.graph.geometry import spatial_distance
+from regioncap.graph.distance import TICK, Distance, distance_rows
+from regioncap.graph.neighbours import Neighbours, nearest
 
 Metric = Literal["semantic", "spatial", "mixed", "random", "self"]
+Join = Literal["union", "mutual"]
 
-_TICK = 2.0**-18
-"""Distances are multiples of this: a smaller difference is rounding, and rounding must not choose neighbours."""
-_INDEX_STEP = 2.0**-50
-"""Added per index to order ties; exact in float64 beside distances that are multiples of 2^-32, for N < 2^17."""
 _FAINTEST = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnnGraph:
-    """An undirected weighted graph over the regions of each image. B images, N region slots."""
+class Edges:
+    """The edges of a batch of graphs as one list, both directions of each. Region `slot` of `image` has the number
+    image * N + slot, as in PyG's batches. E entries."""
 
-    weights: Float[Tensor, "B N N"]
-    """e_ij of eq. 5, in (0, 1] on edges and 0 elsewhere: `weights > 0` says where the edges are."""
-    distances: Float[Tensor, "B N N"]
-    """d_ij of the chosen metric between all valid regions; 0 on padding."""
+    target: Int[Tensor, " E"]
+    """i of e_ij: the region that listens; ascending."""
+    source: Int[Tensor, " E"]
+    """j of e_ij: the region that it listens to."""
+    weight: Float[Tensor, " E"]
+    """e_ij. An entry of weight 0 is no edge: there are such on a GPU and under torch.compile alone, where the length of
+    the list must not depend on the data."""
+    distance: Float[Tensor, " E"]
+    """d_ij; 0 for self-loops."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnnGraph:
+    """An undirected weighted graph over the regions of each image. B images, N region slots, K neighbours.
+
+    Held as each region's neighbours; `weights` and `edges` are the whole graph as matrices and as a list. `exports`
+    hands it to torch.sparse, PyG and networkx.
+    """
+
+    near: Int[Tensor, "B N K"]
+    """Slots of the nearest regions of each region, nearest first."""
+    weight: Float[Tensor, "B N K"]
+    """e_ij of eq. 5, in (0, 1]; 0 where there is no such edge."""
+    distance: Float[Tensor, "B N K"]
+    """d_ij of the chosen metric."""
+    returned: Bool[Tensor, "B N K"]
+    """Whether the neighbour in turn has the region among its nearest."""
+    loops: Bool[Tensor, "B N"]
+    """Which regions have a self-loop, of weight 1."""
     valid: Bool[Tensor, "B N"]
 
+    @property
+    def weights(self) -> Float[Tensor, "B N N"]:
+        """The weighted adjacency matrix of each image: e_ij, 0 where no edge."""
+        directed = self.weight.new_zeros((*self.valid.shape, self.valid.shape[1])).scatter(2, self.near, self.weight)
+        weights = torch.maximum(directed, directed.mT)
+        weights.diagonal(dim1=1, dim2=2).copy_(self.loops)
+        return weights
 
-def check_metric(*, k: int, metric: str, sigma: float | None, mix: float, self_loops: bool) -> None:
-    """Raise ValueError for settings that `knn_graph` cannot follow; for configs that fail before any data is read."""
+    def edges(self) -> Edges:
+        """The graph as a list.
+
+        On the CPU in eager mode exactly the edges are listed. Elsewhere a list as long as its data would have to be
+        waited for, or break a compiled graph: there it has 2 K + 1 entries a region, and those of weight 0 are none.
+        """
+        images, slots = self.valid.shape
+        number = torch.arange(images * slots, device=self.valid.device).view(images, slots)
+        here = number[..., None].expand_as(self.near)
+        there = number[:, :1, None] + self.near
+        # The other direction of an edge that its neighbour lists itself is there already.
+        back = self.weight.masked_fill(self.returned, 0.0)
+        loops, none = self.loops.to(self.weight.dtype), self.distance.new_zeros(self.loops.shape)
+        target = torch.cat([here.flatten(), there.flatten(), number.flatten()])
+        source = torch.cat([there.flatten(), here.flatten(), number.flatten()])
+        weight = torch.cat([self.weight.flatten(), back.flatten(), loops.flatten()])
+        distance = torch.cat([self.distance.flatten(), self.distance.flatten(), none.flatten()])
+        if self.valid.device.type == "cpu" and not torch.compiler.is_compiling():
+            listed = weight.nonzero().flatten()
+            target, order = target.index_select(0, listed).sort(stable=True)
+            order = listed.index_select(0, order)
+        else:
+            target, order = target.sort(stable=True)
+        source, weight, distance = (values.index_select(0, order) for values in (source, weight, distance))
+        return Edges(target=target, source=source, weight=weight, distance=distance)
+
+
+def check_graph(*, k: int, metric: str, sigma: float | None, mix: float, join: str, self_loops: bool) -> None:
+    """Raise ValueError for settings that no graph can have; for configs that fail before any data is read."""
     if k < 1:
         raise ValueError(f"graph.k must be at least 1, got {k}; for a graph without neighbours use metric='self'")
-    if metric not in get_args(Metric):
-        raise ValueError(f"graph.metric must be one of {', '.join(get_args(Metric))}, got {metric!r}")
+    if join not in get_args(Join):
+        raise ValueError(f"graph.join must be one of {', '.join(get_args(Join))}, got {join!r}")
     if sigma is not None and not sigma > 0:
         raise ValueError(f"graph.sigma must be above 0, got {sigma}; None takes each image's mean neighbour distance")
     if not 0 <= mix <= 1:
@@ -53,6 +112,7 @@ def knn_graph(
     metric: Metric = "semantic",
     sigma: float | None = None,
     mix: float = 0.5,
+    join: Join = "union",
     self_loops: bool = True,
 ) -> KnnGraph:
     """Join every region with its k nearest ones (eqs. 3-5).
@@ -63,108 +123,63 @@ def knn_graph(
     paper says "spatially nearest", then measures features); `mixed` is (1 - mix) semantic + mix spatial. Two controls:
     `random` draws symmetric distances uniform in [0, 1) from a hash of the bits of both regions' features and boxes,
     hence without a seed, independent of the batch, and permuted with the regions; with sigma=None its edge weights have
-    about the mean (0.4 to 0.5) and the spread of the other metrics'. `self` has no edge but self-loops, with d = 0.
+    about the mean (0.4 to 0.5) and the spread of the other metrics'. `self` has no edge but self-loops.
 
+    `join="mutual"` joins only pairs of which each is among the other's k nearest.
     sigma None is each image's mean distance over its edges, self-loops apart, so that the kernel fits any features.
     Self-loops have e_ii = 1. Edge weights are kept at 1e-38 or above, so that log e_ij is finite for any sigma.
     Only valid regions have edges; where fewer than k others exist, all of them are neighbours. Ties go to the lower
     index: distances are computed in float64 and rounded to 2^-18, so that they tie in any batch and on any device.
     A zero feature vector has distance 1 to everything. The graph is a constant: no gradient flows through it.
+    All N^2 distances are never held at once: memory grows with N K.
 
     B images, N region slots, R channels. `boxes` are x0 y0 x1 y1 in fractions of the image.
-    Raises ValueError for settings out of range, shapes that disagree, and valid regions with NaN or infinite values
-    (the last only for tensors on the CPU outside torch.compile: elsewhere the check would wait for the device).
+    Raises ValueError for settings out of range, shapes that disagree, and valid regions with NaN or infinite values.
+    On a GPU and under torch.compile the last is an assertion on the device (RuntimeError), which nothing waits for.
     """
-    check_metric(k=k, metric=metric, sigma=sigma, mix=mix, self_loops=self_loops)
-    _check_inputs(features, boxes, valid)
-    match metric:
-        case "semantic":
-            distances = _snap(_cosine_distance(features))
-        case "spatial":
-            distances = _snap(spatial_distance(boxes.double()))
-        case "mixed":
-            distances = _snap((1 - mix) * _cosine_distance(features) + mix * spatial_distance(boxes.double()))
-        case "random":
-            distances = _hash_distance(features, boxes)
-        case "self":
-            distances = features.new_zeros((*valid.shape, valid.shape[1]), dtype=torch.float64)
-
-    diagonal = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
-    pairs = valid[:, :, None] & valid[:, None, :]  # B N N
-    distances = distances.masked_fill(diagonal | ~pairs, 0.0)  # whatever padding held, NaN too, ends here
-    others = pairs & ~diagonal
-    edges = torch.zeros_like(others) if metric == "self" else _nearest(distances, others, k)
-    scale = _mean_distance(distances, edges) if sigma is None else sigma
-    weights = (-(distances / scale).square()).exp().to(torch.float32).clamp_min(_FAINTEST)
-    kept = edges | (diagonal & pairs) if self_loops else edges
-    return KnnGraph(weights=weights * kept, distances=distances.to(torch.float32), valid=valid)
+    if metric not in get_args(Metric):
+        raise ValueError(f"graph.metric must be one of {', '.join(get_args(Metric))}, got {metric!r}")
+    check_graph(k=k, metric=metric, sigma=sigma, mix=mix, join=join, self_loops=self_loops)
+    check_regions(features, boxes, valid)
+    distance: Distance = "spatial" if metric == "self" else metric  # `self` seeks no neighbour and reads no distance
+    found = nearest(
+        lambda part: distance_rows(features[part], boxes[part], distance, mix), valid, 0 if metric == "self" else k
+    )
+    joined = found.exists & found.returned if join == "mutual" else found.exists
+    scale = _mean_distance(found, joined) if sigma is None else sigma
+    weight = (found.distance / scale).square_().neg_().exp_().clamp_min_(_FAINTEST).mul_(joined)
+    return KnnGraph(
+        near=found.near,
+        weight=weight.float(),
+        distance=found.distance.float(),
+        returned=found.returned,
+        loops=valid if self_loops else torch.zeros_like(valid),
+        valid=valid,
+    )
 
 
-def _check_inputs(features: Tensor, boxes: Tensor, valid: Tensor) -> None:
+def check_regions(features: Tensor, boxes: Tensor, valid: Tensor) -> None:
+    """Refuse regions of unlike shapes, and valid ones with NaN or infinite values; `knn_graph` says how."""
     if features.shape[:2] != valid.shape or boxes.shape != (*valid.shape, 4):
         raise ValueError(
             f"regions disagree: features {tuple(features.shape)}, boxes {tuple(boxes.shape)}, valid "
             f"{tuple(valid.shape)}; wanted (B, N, R), (B, N, 4) and (B, N)"
         )
-    if features.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    if (features.sum() + boxes.sum()).isfinite():  # one pass settles the usual case
+    waits = features.device.type != "cpu" or torch.compiler.is_compiling()
+    if not waits and math.isfinite((features.sum() + boxes.sum()).item()):  # one pass settles the usual case
         return
     broken = valid & ~(features.isfinite().all(-1) & boxes.isfinite().all(-1))
-    if broken.any():
+    advice = "has NaN or infinite features or box values; mark it as padding (valid=False) or extract it again"
+    if waits:
+        torch._assert_async(~broken.any(), f"a valid region {advice}")
+    elif broken.any():
         image, region = broken.nonzero()[0].tolist()
-        raise ValueError(
-            f"region {region} of image {image} has NaN or infinite features or box values; "
-            "mark it as padding (valid=False) or extract it again"
-        )
+        raise ValueError(f"region {region} of image {image} {advice}")
 
 
-def _cosine_distance(features: Float[Tensor, "B N R"]) -> Float[Tensor, "B N N"]:
-    # float64: bmm rounds equal regions differently by position, and float32 would let that choose the neighbours.
-    x = features.double()
-    products = x @ x.mT  # B N N
-    norms = products.diagonal(dim1=1, dim2=2).sqrt()  # B N
-    scale = (norms[:, :, None] * norms[:, None, :]).clamp_min(torch.finfo(torch.float64).tiny)
-    return 1 - products / scale
-
-
-def _snap(distances: Float[Tensor, "B N N"]) -> Float[Tensor, "B N N"]:
-    symmetric = (distances + distances.mT) / 2
-    return (symmetric / _TICK).round() * _TICK
-
-
-def _hash_distance(features: Float[Tensor, "B N R"], boxes: Float[Tensor, "B N 4"]) -> Float[Tensor, "B N N"]:
-    channels = features.shape[2]
-    factors = _scramble(torch.arange(1, channels + 5, device=features.device)) | 1
-    region = (_bits(features) * factors[:channels]).sum(-1) + (_bits(boxes) * factors[channels:]).sum(-1)  # B N
-    region = _scramble(region)
-    pair = _scramble(region[:, :, None] + region[:, None, :])  # B N N
-    return (pair & (2**32 - 1)).double() * 2.0**-32
-
-
-def _bits(values: Float[Tensor, "B N C"]) -> Int[Tensor, "B N C"]:
-    # Adding zero turns -0.0 into 0.0: equal values must have equal bits.
-    return (values.to(torch.float32) + 0.0).view(torch.int32).to(torch.int64)
-
-
-def _scramble(x: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
-    """Finaliser of SplitMix64 (Steele et al. 2014) on wrapping int64; the masks make the shifts logical ones."""
-    x = (x ^ ((x >> 30) & (2**34 - 1))) * (0xBF58476D1CE4E5B9 - 2**64)
-    x = (x ^ ((x >> 27) & (2**37 - 1))) * (0x94D049BB133111EB - 2**64)
-    return x ^ ((x >> 31) & (2**33 - 1))
-
-
-def _nearest(distances: Float[Tensor, "B N N"], others: Bool[Tensor, "B N N"], k: int) -> Bool[Tensor, "B N N"]:
-    """Undirected union of the k nearest of every region; ties go to the lower index."""
-    slots = others.shape[2]
-    order = distances + torch.arange(slots, device=distances.device) * _INDEX_STEP
-    order = order.masked_fill(~others, torch.inf)
-    chosen = order.topk(min(k, slots), dim=-1, largest=False, sorted=False).indices  # B N k
-    near = torch.zeros_like(others).scatter_(2, chosen, True) & others
-    return near | near.mT
-
-
-def _mean_distance(distances: Float[Tensor, "B N N"], edges: Bool[Tensor, "B N N"]) -> Float[Tensor, "B 1 1"]:
-    total = (distances * edges).sum((1, 2), keepdim=True)
+def _mean_distance(found: Neighbours, joined: Bool[Tensor, "B N K"]) -> Float[Tensor, "B 1 1"]:
+    """Over the edges of each image, both directions of each: one that is listed from one side alone counts twice."""
+    times = (2.0 - found.returned.double()) * joined
+    total, count = (times * found.distance).sum((1, 2), keepdim=True), times.sum((1, 2), keepdim=True)
     # An image without edges, or of equal regions, has mean 0: the floor makes its kernel exp(-0) = 1, not NaN.
-    return (total / edges.sum((1, 2), keepdim=True).clamp_min(1)).clamp_min(_TICK)
+    return (total / count.clamp_min_(1)).clamp_min_(TICK)
