@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
@@ -131,7 +131,9 @@ class Peer:
         return {metric: [float(corpus), *map(float, each)] for metric, corpus, each in rows}
 
     def _tokens(self, captions: References) -> Any:
-        return PTBTokenizer().tokenize({name: [{"caption": text} for text in group] for name, group in captions.items()})
+        return PTBTokenizer().tokenize(
+            {name: [{"caption": caption} for caption in group] for name, group in captions.items()}
+        )
 
 
 @cache
@@ -235,9 +237,10 @@ def measure(side: str, folder: Path) -> dict[str, Any]:
     references, captions, others = read_or_make()
     if side == "pycocoevalcap":
         peer = Peer()
-        return _measure([lambda c=c: peer.score(references, c) for c in (captions, captions, others)], lambda: peer.pid)
+        calls = [partial(peer.score, references, some) for some in (captions, captions, others)]
+        return _measure(calls, lambda: peer.pid)
     with MetricsConfig(cache_folder=folder).build() as scorer:
-        calls = [lambda c=c: _scored(scorer, references, c, COMPARED) for c in (captions, captions, others)]
+        calls = [partial(_scored, scorer, references, some, COMPARED) for some in (captions, captions, others)]
         return _measure(calls, lambda: scorer._worker.pid)
 
 
@@ -250,8 +253,8 @@ def _measure_spice(folder: Path, *, references_alone: bool) -> dict[str, Any]:
     with MetricsConfig(cache_folder=folder).build() as scorer:
         if references_alone:
             known = dict(zip(names, captions, strict=True))
-            return _measure([lambda: _scored(scorer, references, known, ("SPICE",))], lambda: scorer._worker.pid)
-        calls = [lambda c=c: _scored(scorer, references, c, ("SPICE",)) for c in (new, more, more)]
+            return _measure([partial(_scored, scorer, references, known, ("SPICE",))], lambda: scorer._worker.pid)
+        calls = [partial(_scored, scorer, references, some, ("SPICE",)) for some in (new, more, more)]
         measured = _measure(calls, lambda: scorer._worker.pid)
         scorer.score(references, new, (*COMPARED, "SPICE"))
         return measured | {"peak_mib": _peaks_mib(scorer._worker.pid)}
@@ -327,7 +330,9 @@ def _replay(benchmark: BenchmarkFixture, calls: Sequence[Call]) -> None:
 
 
 def _ratio(calls: Mapping[str, Sequence[Call]], unit: str) -> float:
-    ours, theirs = (median(getattr(call, unit) for call in calls[side]) for side in ("regioncap", "pycocoevalcap"))
+    ours, theirs = (
+        median(float(getattr(call, unit)) for call in calls[side]) for side in ("regioncap", "pycocoevalcap")
+    )
     return ours / theirs
 
 
