@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,22 +76,26 @@ def test_parses_once_and_keeps_it(spice: CaptionScorer, spice_folder: Path, kept
     assert spice.score(REFERENCES, CANDIDATES, ("SPICE",)) == scores
 
 
-def test_killed_while_parsing_keeps_what_was_parsed(spice_folder: Path, tmp_path: Path) -> None:
-    captions = {f"{number}": f"a dog number {number} is on a red boat near the water" for number in range(240)}
+def test_killed_while_parsing_keeps_what_was_parsed(spice: CaptionScorer, kept: Path) -> None:
+    """Comes last: the worker that the others share dies here, and its successor loads the parser once more."""
+    captions = {f"{number}": f"dog number {number} is red" for number in range(200)}  # two writes of the store
     references = {image: [caption] for image, caption in captions.items()}
-    with MetricsConfig(spice_folder=spice_folder, cache_folder=tmp_path, threads=1).build() as scorer:
-        scorer._worker.start()
-        first = scorer._worker.pid
-        assert first is not None
-        if os.fork() == 0:
-            file = None
-            while not file or _kept(file) == 0:
-                time.sleep(0.05)
-                file = next(tmp_path.glob("parses-*.sqlite"), None)
-            os.kill(first, signal.SIGKILL)
-            os._exit(0)
-        scores = scorer.score(references, captions, ("SPICE",))
-        assert scorer._worker.pid != first
+    (file,) = kept.glob("parses-*.sqlite")
+    before, first, at_death = _kept(file), spice._worker.pid, []
+    assert first is not None
+
+    def kill_after_the_first_write() -> None:
+        while _kept(file) == before:
+            time.sleep(0.01)
+        os.kill(first, signal.SIGKILL)
+        at_death.append(_kept(file))
+
+    killer = threading.Thread(target=kill_after_the_first_write)
+    killer.start()
+    scores = spice.score(references, captions, ("SPICE",))
+    killer.join()
+    assert spice._worker.pid != first
+    assert before < at_death[0] < before + len(captions) == _kept(file)
     assert scores.corpus["SPICE"] == pytest.approx(1)
 
 

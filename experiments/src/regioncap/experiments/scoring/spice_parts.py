@@ -18,22 +18,32 @@ def measure_parts(
     for the draws.
     """
     parts = [part for part in SPICE_PARTS if all(part in scores.spice_parts for scores in systems)]
-    measured = {}
-    for part in parts:
-        each = np.array(
+    if not parts:
+        return {}
+    each = np.array(
+        [
             [[scores.spice_parts_per_image[image].get(part, np.nan) for image in images] for scores in systems]
-        )
-        there = np.isfinite(each)
-        drawn = resampled_means(np.concatenate([np.where(there, each, 0.0), there]), samples=samples, seed=seed)
-        with np.errstate(invalid="ignore"):  # a part that few images have may be in none of the drawn ones
-            replicates = drawn[:, : len(systems)] / drawn[:, len(systems) :]
+            for part in parts
+        ]
+    )
+    there = np.isfinite(each)
+    # All parts at once: of 40,504 images, drawing takes most of the time.
+    rows = np.stack([np.where(there, each, 0.0), there]).reshape(-1, len(images))
+    drawn = resampled_means(rows, samples=samples, seed=seed).reshape(samples, 2, len(parts), len(systems))
+    with np.errstate(invalid="ignore"):  # a part that few images have may be in none of the drawn ones
+        replicates = drawn[:, 0] / drawn[:, 1]
+    measured = {}
+    for column, part in enumerate(parts):
         cells = []
         for row, scores in enumerate(systems):
-            low, high = interval(replicates[:, row])
+            low, high = interval(replicates[:, column, row])
             p = None
             if row != baseline:
-                both = there[row] & there[baseline]
-                p = shifted_p((each[row] - each[baseline])[both], replicates[:, row] - replicates[:, baseline])
+                both = there[column, row] & there[column, baseline]
+                p = shifted_p(
+                    (each[column, row] - each[column, baseline])[both],
+                    replicates[:, column, row] - replicates[:, column, baseline],
+                )
             cells.append(Measured(value=scores.spice_parts[part], low=low, high=high, p=p))
         measured[part] = tuple(cells)
     return measured
