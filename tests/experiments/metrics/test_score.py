@@ -208,23 +208,27 @@ def test_killed_in_the_middle_of_a_call_once_or_twice(call, metrics, kills, monk
     references, candidates = material(300, 9)  # two batches
     with CaptionScorer() as scorer:
         wanted = scorer.score(references, candidates, metrics)
-        receive, killed = JavaWorker.receive, []
+        send, killed = JavaWorker.send, []
 
-        def kill_and_receive(self):
-            if f'"{call}"'.encode() in self._pending[0] and len(killed) < kills:
-                killed.append(self.pid)
-                os.kill(self.pid, signal.SIGKILL)
+        def send_and_kill(self, name, timeout_s, **arguments):
+            first = None if killed or name != call else self.pid
+            if first:
+                os.kill(first, signal.SIGSTOP)  # so that it cannot have answered before it is killed
+            send(self, name, timeout_s, **arguments)
+            if first:
+                killed.append(first)
                 if kills == 2:  # and its successor, as soon as there is one
-                    threading.Thread(target=kill_successor, args=(killed[0],)).start()
-            return receive(self)
+                    threading.Thread(target=kill_successor, args=(first,), daemon=True).start()
+                os.kill(first, signal.SIGKILL)
 
         def kill_successor(first):
-            while scorer._worker.pid in (None, first):
+            end = time.monotonic() + 20
+            while scorer._worker.pid in (None, first) and time.monotonic() < end:
                 time.sleep(0.001)
             killed.append(scorer._worker.pid)
             os.kill(killed[1], signal.SIGKILL)
 
-        monkeypatch.setattr(JavaWorker, "receive", kill_and_receive)
+        monkeypatch.setattr(JavaWorker, "send", send_and_kill)
         if kills == 1:
             assert scorer.score(references, candidates, metrics) == wanted
         else:

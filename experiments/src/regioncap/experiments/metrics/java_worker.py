@@ -72,6 +72,7 @@ class JavaWorker:
             try:
                 reply = self._reply()
             except _Ended:
+                self.close()  # its pipes can be closed a moment before its process counts as ended
                 self._begin(request, timeout_s)
                 reply = self._reply()
         except _Ended as ended:
