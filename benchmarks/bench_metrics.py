@@ -7,7 +7,7 @@
 1,000 images with five references and a caption each; all metrics but SPICE, and the values of both sides must agree.
 The sides run in turn, each in a fresh process; imports are not counted. `first` is the first call of a process and
 `new machine` the same with nothing kept from earlier runs; `same` scores the same captions once more and `other` other
-captions on the same references. pycocoevalcap keeps nothing, but is given the courtesy of one METEOR for all calls.
+captions on the same references. pycocoevalcap keeps nothing: its `COCOEvalCap` makes every scorer anew for each call.
 Times are CPU time of the process and its children, so that a busy machine counts little; `extra_info` has wall time,
 both as a ratio to pycocoevalcap's, and the peak RSS of the process and of the one it works with (Linux).
 SPICE, where its models are found, is timed on 200 images with known references: captions never seen before with the
@@ -121,7 +121,7 @@ class Peer:
         truth = self._tokens(references)
         tested = self._tokens({image: [captions[image]] for image in references})
         bleus, bleus_each = Bleu(4).compute_score(truth, tested, verbose=0)
-        self._meteor = self._meteor or Meteor()
+        self._meteor = Meteor()
         rows = [
             *zip(COMPARED, bleus, bleus_each, strict=False),
             ("METEOR", *self._meteor.compute_score(truth, tested)),

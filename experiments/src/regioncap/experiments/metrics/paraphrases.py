@@ -61,9 +61,7 @@ class ParaphraseTable:
         pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own gives pieces back to the system and takes them anew
         numbers: dict[bytes, int] = {}
         words, lengths, hashes = [], [], []
-        rest = b""
-        for piece in _unpacked(file):
-            some, of_phrase, rest = _phrases(rest + piece)
+        for some, of_phrase in _phrases(file):
             distinct = some.dictionary_encode()
             own = np.array(
                 [numbers.setdefault(word.rstrip(b"\n"), len(numbers)) for word in distinct.dictionary.to_pylist()],
@@ -123,36 +121,41 @@ class ParaphraseTable:
         return gzip.compress(b"".join(lines), compresslevel=0)
 
 
-def _unpacked(file: Path) -> Iterator[bytes]:
-    """The text inside, in pieces; the next one is unpacked while the caller works on this one."""
-    unpack = zlib.decompressobj(zlib.MAX_WBITS + 16)  # of gzip's format
+def _phrases(file: Path) -> Iterator[tuple[pa.Array, UInt8[np.ndarray, " P2"]]]:
+    """The words of all phrases, how many of them each phrase has, piece by piece.
 
-    def unpacked() -> bytes | None:
-        piece = packed.read(_READ_AT_ONCE)
-        return unpack.decompress(piece) if piece else None
-
-    with file.open("rb") as packed, ThreadPoolExecutor(1) as beside:
-        coming = beside.submit(unpacked)
-        while (piece := coming.result()) is not None:
-            coming = beside.submit(unpacked)
-            yield piece
-
-
-def _phrases(text: bytes) -> tuple[pa.Array, UInt8[np.ndarray, " P2"], bytes]:
-    """The words of all phrases, how many of them each phrase has, and the unfinished triple at the end.
-
-    The last word of a phrase still has its line break.
+    The last word of a phrase still has its line break. The next piece is unpacked while the caller works on this one.
     """
+    unpack = zlib.decompressobj(zlib.MAX_WBITS + 16)  # of gzip's format
+    rest = b""
+
+    def piece() -> tuple[pa.Array, UInt8[np.ndarray, " P2"]] | None:
+        nonlocal rest
+        packed = compressed.read(_READ_AT_ONCE)
+        if not packed:
+            return None
+        text = rest + unpack.decompress(packed)
+        words, lengths, end = _split(text)
+        rest = text[end:]
+        return words, lengths
+
+    with file.open("rb") as compressed, ThreadPoolExecutor(1) as beside:
+        coming = beside.submit(piece)
+        while (some := coming.result()) is not None:
+            coming = beside.submit(piece)
+            yield some
+
+
+def _split(text: bytes) -> tuple[pa.Array, UInt8[np.ndarray, " P2"], int]:
+    """See `_phrases`; and where the last whole triple ends."""
     breaks = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
     breaks = breaks[: len(breaks) // 3 * 3]
     end = int(breaks[-1]) if len(breaks) else 0
     bounds = np.concatenate([[0], breaks]).astype(np.int32)
-    lines = pa.Array.from_buffers(
-        pa.binary(), len(breaks), [None, pa.py_buffer(bounds.tobytes()), pa.py_buffer(text[:end])]
-    )
+    lines = pa.Array.from_buffers(pa.binary(), len(breaks), [None, pa.py_buffer(bounds.tobytes()), pa.py_buffer(text)])
     phrases = lines.take(pa.array(np.arange(len(breaks)).reshape(-1, 3)[:, 1:].ravel()))
     words = pc.split_pattern(phrases, b" ")
-    return words.flatten(), np.diff(words.offsets.to_numpy()).astype(np.uint8), text[end:]
+    return words.flatten(), np.diff(words.offsets.to_numpy()).astype(np.uint8), end
 
 
 def _hashes(randoms: UInt64[np.ndarray, " W"], lengths: UInt8[np.ndarray, " F"]) -> UInt64[np.ndarray, " F"]:
