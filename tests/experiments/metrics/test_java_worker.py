@@ -108,6 +108,14 @@ def test_a_child_that_cannot_start_says_why():
         JavaWorker("test", "no_such_module_of_ours", {}).call("echo", 30.0, value=1)
 
 
+def test_no_room_to_work_in_says_what_to_set(worker, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path / "not there"))
+        with pytest.raises(OSError, match=r"needs a folder to work in .*not there.*set TMPDIR"):
+            worker.call("echo", 30.0, value=1)
+    assert worker.call("echo", 30.0, value=2) == 2
+
+
 def test_too_slow_is_one_error_and_the_child_is_gone(worker):
     worker.call("echo", 30.0, value=1)
     pid = worker.pid

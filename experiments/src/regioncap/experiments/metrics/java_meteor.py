@@ -81,7 +81,12 @@ class Meteor:
                 phrases |= self._phrases
             pairs = table.among(phrases)
             if len(pairs) != self._pairs:  # phrases that have no paraphrase here leave METEOR as it is
-                self._excerpt.write_bytes(table.text(pairs))
+                try:
+                    self._excerpt.write_bytes(table.text(pairs))
+                except OSError as error:
+                    raise OSError(
+                        f"METEOR needs room for its table ({error}); set TMPDIR to a folder with some"
+                    ) from error
                 self._scorers, self._pairs = self._load(), len(pairs)
             self._met |= new
             self._phrases = phrases

@@ -125,8 +125,13 @@ class _Child:
     """One run of the child process with its pipes, its work folder and the file that takes its stderr."""
 
     def __init__(self, module: str, settings: Mapping[str, Any]) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="regioncap-java-", ignore_cleanup_errors=True)
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="regioncap-java-", ignore_cleanup_errors=True)
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        except OSError as error:
+            raise OSError(
+                f"the metrics' worker needs a folder to work in ({error}); set TMPDIR to one with room"
+            ) from error
         # The child sees the same packages however the owner found them, and leaves Ctrl-C to the owner.
         path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
         self.process: subprocess.Popen[bytes] = subprocess.Popen(
