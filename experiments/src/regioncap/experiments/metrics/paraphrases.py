@@ -24,6 +24,8 @@ _READ_AT_ONCE = 1 << 21
 """Compressed bytes that are taken apart together: some 9 MB of text."""
 _PROBABILITY = b"1"
 """METEOR reads a probability in front of every pair and does not use it."""
+_LAYOUT = 1
+"""Part of a kept file's name: raise it when the arrays change, and old files are left alone."""
 _ARRAYS = ("vocabulary", "words", "lengths", "hashes", "pairs")
 _LONGEST = 255
 """Words of a phrase at most; the longest has seven."""
@@ -76,9 +78,9 @@ class ParaphraseTable:
     @classmethod
     def open(cls, file: Path, folder: Path) -> "ParaphraseTable":
         """`read`, kept in `folder` for the next time; where that cannot be written, it is read again then."""
-        kept = folder / f"paraphrases-{_checksum(file)}.npz"
+        kept = folder / f"paraphrases-{_checksum(file)}-{_LAYOUT}.npz"
         arrays = read_arrays(kept)
-        if arrays is not None:
+        if arrays is not None and set(arrays) == set(_ARRAYS):
             return cls(**arrays)
         table = cls.read(file)
         # Seconds of work next time are no reason to fail, or to speak.
