@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from regioncap.encoders import load_image
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.data.dataset import DataError
 from regioncap.experiments.generate import generate
@@ -45,14 +44,14 @@ def caption(folder: Path, paths: Sequence[Path], options: CaptionOptions) -> lis
         batch, pixels = [], []
         for file in files[start : start + _BATCH]:
             try:
-                pixels.append(load_image(file, encoder.image_size))
+                pixels.append(encoder.load(file))
                 batch.append(file)
             except ValueError as error:
                 problems.append(str(error))
         if not batch:
             continue
         with torch.inference_mode():
-            images = encoder(torch.stack(pixels))
+            images = encoder(*(torch.stack(column) for column in zip(*pixels, strict=True)))
         generated = generate(checkpoint.captioner, images, checkpoint.tokenizer, checkpoint.experiment.search)
         for file, record in zip(batch, records(checkpoint.captioner, generated), strict=True):
             lines.append(json.dumps({"image": str(file), **record}, ensure_ascii=False))
