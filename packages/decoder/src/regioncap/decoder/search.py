@@ -66,8 +66,11 @@ def search(
     valid: Bool[Tensor, "B P"],
     config: SearchConfig,
     suppress: Sequence[int] = (),
+    added: Float[Tensor, "B H"] | None = None,
 ) -> Captions:
     """Find a caption for each prefix: `greedy_tokens` greedily, then by `beams`; ids in `suppress` are never said.
+
+    `added` joins the embedding of every word, see `Gpt2Decoder`.
 
     With greedy_tokens=0 this is transformers' beam search (early_stopping=False) token for token, with beams=1 its
     greedy search. A hybrid caption is scored as a whole: its greedy tokens count in the sum and in the length, and one
@@ -78,7 +81,7 @@ def search(
     _check(decoder, prefix, config, suppress)
     found = _Found(decoder.pad, len(prefix), config, prefix.device)
     constrain = _Constraints(decoder.eos, tuple(suppress), config)
-    logits, state = decoder.prefill(prefix, valid)
+    logits, state = decoder.prefill(prefix, valid, added)
     written = _Written(
         images=torch.arange(len(prefix), device=prefix.device),
         tokens=torch.zeros(len(prefix), 0, dtype=torch.long, device=prefix.device),
