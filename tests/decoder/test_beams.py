@@ -1,4 +1,4 @@
-"""Beam search against transformers' `generate`, which knows neither our states nor our packing, and against slow loops."""
+"""Beam search against transformers' `generate`, which knows neither our states nor our packing, and slow loops."""
 
 import itertools
 import math
@@ -92,9 +92,7 @@ def test_prompt_and_bad_words_equal_those_of_generate(small: Any, ours: Any, gen
     for seed in range(3):
         given = small.decoder(seed), *small.prefixes(seed, images=4)
         plain = ours(*given, config).tokens[:, 0]
-        wording = Wording(
-            suppress=(1, 3), bad_words=((int(plain[0, 0]),), tuple(plain[1, :2].tolist())), prompt=(7, 9)
-        )
+        wording = Wording(suppress=(1, 3), bad_words=((int(plain[0, 0]),), tuple(plain[1, :2].tolist())), prompt=(7, 9))
         found = ours(*given, config, wording)
         assert torch.equal(found.tokens, generate(*given, config, wording)[0])
         assert int(plain[0, 0]) not in found.tokens
@@ -116,7 +114,9 @@ def test_equals_generate_on_a_model_of_gpt2s_own_vocabulary(generate: Any, ours:
 
 @warned
 @pytest.mark.slow
-@pytest.mark.parametrize(("images", "beams", "penalty"), [(1, 5, 1.0), (4, 3, 0.0), (8, 5, 1.0), (2, 8, 2.0), (3, 1, 1.0)])
+@pytest.mark.parametrize(
+    ("images", "beams", "penalty"), [(1, 5, 1.0), (4, 3, 0.0), (8, 5, 1.0), (2, 8, 2.0), (3, 1, 1.0)]
+)
 def test_equals_generate_at_gpt2s_own_size(
     small: Any, ours: Any, generate: Any, images: int, beams: int, penalty: float
 ):
@@ -151,7 +151,9 @@ class Table(IncrementalGpt2):
         logits[self.live :] = -1e4
         return logits.log_softmax(-1)
 
-    def prefill(self, prefix: Tensor, valid: Tensor, added: Any = None, prompt: Any = ()) -> tuple[Tensor, DecoderState]:
+    def prefill(
+        self, prefix: Tensor, valid: Tensor, added: Any = None, prompt: Any = ()
+    ) -> tuple[Tensor, DecoderState]:
         state = DecoderState.start((prefix[:, None],), (prefix[:, None],), valid)
         return torch.stack([self.log_p(int(image), ()) for image in prefix[:, 0, 0]]), state
 

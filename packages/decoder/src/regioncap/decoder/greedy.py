@@ -23,9 +23,7 @@ def greedy_search(
     return begun
 
 
-def _word(
-    decoder: IncrementalGpt2, begun: Underway, constrain: Constraints, found: Found, longest: int
-) -> Underway:
+def _word(decoder: IncrementalGpt2, begun: Underway, constrain: Constraints, found: Found, longest: int) -> Underway:
     log_p = constrain(begun.logits.log_softmax(-1), begun.tokens)
     best, word = log_p.max(-1, keepdim=True)  # A 1
     check_finite(best[:, 0], begun.images, begun.tokens.shape[1] + 1)

@@ -33,9 +33,9 @@ def project_by(
 ) -> Projection:
     """The fastest projection for the weight's device. It keeps a copy of the weights: later changes do not reach it.
 
-    With one word at a time a product has few rows, and reading or repacking the weights is what costs. On a CPU they are
-    therefore laid out once as oneDNN wants them; results differ from `F.linear` by rounding. `int8` is for CPUs:
-    weights are rounded per output channel and inputs per row, so that a row's result never depends on its batch-mates.
+    With one word at a time a product has few rows, and reading or repacking the weights is what costs. On a CPU they
+    are therefore laid out once as oneDNN wants them; results differ from `F.linear` by rounding. `int8` is for CPUs:
+    weights are rounded per output channel and inputs per row, so that no row's result depends on its batch-mates.
     Raises ValueError for int8 on another device.
     """
     if precision == "int8":
@@ -62,7 +62,7 @@ class _PlainProjection:
 
 
 class _PackedProjection:
-    """oneDNN's product over weights in its blocked layout, the activation applied before the result leaves the cache."""
+    """oneDNN's product over weights in its blocked layout, with the activation in the same pass."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, activation: Activation) -> None:
         # None for the number of rows: the layout for many rows serves few as well, and the reverse costs up to two.
@@ -81,7 +81,8 @@ class _PackedProjection:
 class _Int8Projection:
     """Symmetric eight-bit weights and inputs, summed in 32-bit integers.
 
-    y_ro = s_r t_o sum_i round(x_ri / s_r) round(W_oi / t_o) + b_o,   s_r = max_i |x_ri| / 127,   t_o = max_i |W_oi| / 127
+    y_ro = s_r t_o sum_i round(x_ri / s_r) round(W_oi / t_o) + b_o
+    s_r = max_i |x_ri| / 127,   t_o = max_i |W_oi| / 127
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: Activation) -> None:

@@ -59,7 +59,9 @@ def sample(
         device = begun.images.device
         found.add(
             torch.tensor([image], device=device),
-            torch.tensor([[[*tokens] + [decoder.pad] * (longest - len(tokens)) for tokens, _ in ranked]], device=device),
+            torch.tensor(
+                [[[*tokens] + [decoder.pad] * (longest - len(tokens)) for tokens, _ in ranked]], device=device
+            ),
             torch.tensor([[values + [0.0] * (longest - len(values)) for _, values in ranked]], device=device),
             torch.tensor([[len(tokens) for tokens, _ in ranked]], device=device),
         )

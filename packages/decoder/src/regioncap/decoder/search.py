@@ -1,7 +1,7 @@
 """Captions from prefixes: greedy for the first tokens and then by beams, or drawn at random."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -46,7 +46,7 @@ class SearchConfig:
     no_repeat_ngram: int = 0
     """No n-gram of this many tokens appears twice in a caption; 0 allows all."""
     bad_words: tuple[str, ...] = ()
-    """Words and phrases that are never said."""
+    """Words and phrases that are never said. Where tokens are pieces of words, nor are words that begin with them."""
     prompt: str = ""
     """How every caption begins, such as "a photo of"; counts neither in the score nor in the length."""
     temperature: float = 1.0
@@ -56,8 +56,8 @@ class SearchConfig:
     seed: int = 0
     """Of what is drawn. `sample` only."""
     precision: Precision = "float32"
-    """Arithmetic of the matrix products. float32 says what transformers says, word for word; bfloat16 and, on CPUs, int8
-    are faster and change a caption now and then."""
+    """Arithmetic of the matrix products. float32 says what transformers says, word for word; bfloat16 and, on CPUs,
+    int8 are faster and change a caption now and then."""
 
     def __post_init__(self) -> None:
         least = {"greedy_tokens": 0, "beams": 1, "captions": 1, "max_new_tokens": 1, "min_new_tokens": 0}
@@ -78,6 +78,12 @@ class SearchConfig:
                 f"search.captions={self.captions} needs as many beams, got search.beams={self.beams}: raise the beams, "
                 "or give search.diversity, which gives each caption beams of its own"
             )
+
+    def several(self, n: int) -> "SearchConfig":
+        """The same search for n captions that differ; without a `diversity` of its own it gets 1."""
+        if n == 1 or self.method == "sample":
+            return replace(self, captions=n)
+        return replace(self, captions=n, diversity=self.diversity or 1.0)
 
 
 @torch.no_grad()
@@ -185,7 +191,8 @@ def _check(
     said = {*wording.suppress, *wording.prompt, *(token for word in wording.bad_words for token in word)}
     if said and not 0 <= min(said) <= max(said) < decoder.vocab_size:
         raise ValueError(
-            f"the wording has token {max(said)}, the decoder {decoder.vocab_size} tokens: it was made by another tokenizer"
+            f"the wording has token {max(said)}, the decoder {decoder.vocab_size} tokens: it was made by another "
+            "tokenizer"
         )
     words = decoder.vocab_size - len(set(wording.suppress))
     if config.method == "beam" and 2 * config.beams > words:

@@ -15,7 +15,7 @@ class Wordings(Protocol):
         ...
 
     def spellings(self, text: str) -> tuple[tuple[int, ...], ...]:
-        """The ways in which `text` can stand in a caption, as token ids; the first is how it stands at the beginning."""
+        """The ways in which `text` can stand in a caption, as token ids; the first is that at its beginning."""
         ...
 
 
