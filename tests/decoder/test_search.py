@@ -170,7 +170,7 @@ def given(small: Any, change: Any) -> tuple[Any, Tensor, Tensor]:
     [
         (lambda p, v: v[1].fill_(False), PLAIN, None, r"image 1 of the batch has no valid slot \(5 in all\)"),
         (lambda p, v: p[2, 0].fill_(torch.nan), PLAIN, None, r"prefix of image 2 of the batch is not finite"),
-        (lambda p, v: None, replace(PLAIN, max_new_tokens=44), None, r"5 slots, a prompt of 0 tokens and .*=44 take 49 "),
+        (lambda p, v: None, replace(PLAIN, max_new_tokens=44), None, r"5 slots, a prompt of 0 tokens .*=44 take 49 "),
         (lambda p, v: None, PLAIN, Wording(prompt=(5,) * 34), r"prompt of 34 tokens .* take 49 .* has 48"),
         (lambda p, v: None, replace(PLAIN, beams=15), None, r"beams=15 needs 30 words .* the vocabulary leaves 28"),
         (lambda p, v: None, PLAIN, Wording(suppress=(30,)), r"has token 30, the decoder 30 tokens: .* another"),
