@@ -1,17 +1,21 @@
-"""Small decoders whose captions vary, and transformers' `generate` over the same weights."""
+"""Small decoders whose captions vary, transformers' `generate` over the same weights, and a stored GPT-2's tokenizer."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from regioncap.decoder import Captions, Gpt2Decoder, Gpt2DecoderConfig, SearchConfig, Wording, search
 
 V, H, PAD, BOS, EOS = 30, 32, 3, 1, 2  # transformers fills up with eos where pad is 0
+END = "<|endoftext|>"
 UNSAID = Wording(suppress=(BOS, PAD))
 
 
@@ -106,3 +110,22 @@ def ours() -> Ours:
         return search(decoder.incremental(config.precision), prefix, valid, config, wording)
 
     return found
+
+
+@pytest.fixture(scope="session")
+def save_gpt2_tokenizer() -> Callable[[Path], Path]:
+    """Writes vocab.json, merges.txt and a config.json into a folder, as OpenAI's release has them."""
+
+    def save(folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        captions = ["A man's dog runs after 3 running dogs.", "two men and the dog run", "a red ball"] * 3
+        tokenizer = ByteLevelBPETokenizer()
+        tokenizer.train_from_iterator(captions, vocab_size=300, min_frequency=1, show_progress=False)
+        tokenizer.save_model(str(folder))
+        vocabulary = json.loads((folder / "vocab.json").read_text())
+        vocabulary[END] = len(vocabulary)  # the last one, as in GPT-2
+        (folder / "vocab.json").write_text(json.dumps(vocabulary))
+        (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+        return folder
+
+    return save
