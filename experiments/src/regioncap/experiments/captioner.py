@@ -85,6 +85,10 @@ class Captioner(nn.Module):
             region_valid=regions.valid,
             region_detail=guidance.region_detail,
             scene_tokens=guidance.scene_tokens,
+            region_boxes=adapted.boxes,
+            detail_tokens=guidance.detail_tokens,
+            detail_words=guidance.detail_words,
+            detail_weights=guidance.detail_weights,
         )
         return Condition(g=g, adapted=adapted, regions=regions, fused=fused, guidance=guidance, prefix=prefix)
 
@@ -97,9 +101,10 @@ class Captioner(nn.Module):
         self, prefix: Prefix, tokens: Int[Tensor, "B C T"], mask: Bool[Tensor, "B C T"]
     ) -> Float[Tensor, ""]:
         """Token cross-entropy (eq. 16), mean over real tokens."""
-        return self.decoder.loss(prefix.embeddings, prefix.valid, tokens, mask)
+        return self.decoder.loss(prefix.embeddings, prefix.valid, tokens, mask, prefix.added)
 
     @torch.inference_mode()
     def caption(self, condition: Condition, config: SearchConfig, suppress: Sequence[int] = ()) -> Captions:
         """Hybrid greedy/beam search from the prefix; ids in `suppress` are never said."""
-        return search(self.decoder, condition.prefix.embeddings, condition.prefix.valid, config, suppress)
+        prefix = condition.prefix
+        return search(self.decoder, prefix.embeddings, prefix.valid, config, suppress, prefix.added)

@@ -1,7 +1,8 @@
 """Captions from prefixes: tokenizer, prefix forms, GPT-2, search."""
 
 from regioncap.decoder.gpt2 import Gpt2Decoder, Gpt2DecoderConfig
-from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix, TokenPrefix, TokenPrefixConfig
+from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix
+from regioncap.decoder.prefix_tokens import TokenPrefix, TokenPrefixConfig
 from regioncap.decoder.search import Captions, SearchConfig, search
 from regioncap.decoder.state import DecoderState
 from regioncap.decoder.tokenizer import CaptionTokenizer, EncodedCaptions, normalise
