@@ -59,6 +59,11 @@ def train(
         detail_bank=prepared.detail_bank,
     )
     if language is not None:
+        if experiment.decoder.lora.rank:
+            raise ValueError(
+                "language.captions would teach every weight of the decoder, decoder.lora leaves them as stored: "
+                "set language.captions to None or decoder.lora.rank to 0"
+            )
         captioner.decoder.load_state_dict(language)
     captioner.guidance.calibrate(_training_g(captioner, prepared))
     objective = experiment.objective.build()

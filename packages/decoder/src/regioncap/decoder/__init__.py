@@ -1,6 +1,7 @@
 """Captions from prefixes: tokenizer, prefix forms, GPT-2, search."""
 
 from regioncap.decoder.gpt2 import Gpt2Decoder, Gpt2DecoderConfig
+from regioncap.decoder.lora import LoraConfig
 from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix
 from regioncap.decoder.prefix_tokens import TokenPrefix, TokenPrefixConfig
 from regioncap.decoder.search import Captions, SearchConfig, search
@@ -16,6 +17,7 @@ __all__ = [
     "FusedPrefixConfig",
     "Gpt2Decoder",
     "Gpt2DecoderConfig",
+    "LoraConfig",
     "Prefix",
     "SearchConfig",
     "TokenPrefix",

@@ -1,6 +1,6 @@
 """GPT-2 that continues a prefix given in embedding space (eq. 15)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +13,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from regioncap.decoder.attention import as_bias, attend, attend_shared, causal, compute_dtype, project
 from regioncap.decoder.dropout import ByteDropout
+from regioncap.decoder.lora import LoraConfig, adapters_of, merged
 from regioncap.decoder.packing import pack_captions, round_up
 from regioncap.decoder.state import DecoderState
 
@@ -36,6 +37,8 @@ class Gpt2DecoderConfig:
     """On embeddings and residual branches, in steps of 1/256. Attention weights are never dropped."""
     weights: str | None = None
     """Folder of a stored GPT-2 (`save_pretrained`) or its hub name; None starts from random weights."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """Low-rank adapters that train in place of the stored weights."""
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "positions"):
@@ -45,16 +48,27 @@ class Gpt2DecoderConfig:
             raise ValueError(f"decoder.width must be a multiple of decoder.heads, got {self.width} and {self.heads}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"decoder.dropout must be in [0, 1), got {self.dropout}")
+        if self.lora.rank and self.weights is None:
+            raise ValueError(
+                f"decoder.lora.rank is {self.lora.rank}, but adapters to random weights learn nothing: name a stored "
+                "GPT-2 with decoder.weights, or set decoder.lora.rank to 0"
+            )
 
-    def build(self, vocab_size: int, *, bos: int, eos: int, pad: int) -> "Gpt2Decoder":
+    def build(
+        self, vocab_size: int, *, bos: int, eos: int, pad: int, architecture: Path | None = None
+    ) -> "Gpt2Decoder":
         """Make the decoder for a vocabulary; `bos`, `eos` and `pad` are ids of its special tokens.
 
+        `architecture` is a folder with a stored model's config.json: its sizes without its weights, for a caller who
+        has weights of their own to load.
         Raises ValueError if stored weights are missing, are no GPT-2, or were made for another vocabulary.
         """
         for name, token in (("bos", bos), ("eos", eos), ("pad", pad)):
             if not 0 <= token < vocab_size:
                 raise ValueError(f"{name} must be an id below the vocabulary size {vocab_size}, got {token}")
-        if self.weights is not None:
+        if architecture is not None:
+            model = GPT2LMHeadModel(GPT2Config.from_pretrained(architecture))
+        elif self.weights is not None:
             model = _load(self.weights, vocab_size)
         else:
             stored = GPT2Config(
@@ -94,6 +108,7 @@ class Gpt2Decoder(nn.Module):
         if model.config.activation_function == "gelu_new":
             for block in self._blocks:
                 block.mlp.act = nn.GELU(approximate="tanh")  # the same function in one pass instead of eight
+        config.lora.adapt(model)
         self.dropout = ByteDropout(config.dropout)
 
     @property
@@ -112,8 +127,16 @@ class Gpt2Decoder(nn.Module):
         return int(self.model.config.n_positions)
 
     def save(self, folder: Path) -> None:
-        """Write transformers' own format; `Gpt2DecoderConfig(weights=str(folder))` reads it back."""
-        self.model.save_pretrained(folder)
+        """Write transformers' own format, adapters merged; `Gpt2DecoderConfig(weights=str(folder))` reads it back."""
+        merged(self.model).save_pretrained(folder)
+
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that training may move: all, or the adapters alone where there are any."""
+        return adapters_of(self) or list(self.parameters())
+
+    def merged(self) -> "Gpt2Decoder":
+        """A decoder without adapters that says the same; itself if it has none. `search` works with it."""
+        return merged(self)
 
     def forward(
         self,

@@ -10,6 +10,10 @@ from torch import Tensor, nn
 Injection = Literal["prefix", "every_position"]
 """How the vector of eq. 14 enters: before the caption, or added to the embedding of each of its words."""
 
+_QUIET = 0.1
+"""Scale of what is added before training. GPT-2's word embeddings start at 0.02, and a vector as large as nn.Linear
+makes it drowns them: on scenes (clipcap arm, 400 steps) CIDEr was 52.5 that way and 57.6 with a tenth of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefix:
@@ -56,7 +60,7 @@ class FusedPrefix(nn.Module):
         super().__init__()
         self.guided = guided
         self.injection = config.injection
-        self.mlp = FusedTokens(config.tokens, config.hidden, 3 * dim if guided else dim, width)
+        self.mlp = FusedTokens(config.tokens, config.hidden, config.injection, 3 * dim if guided else dim, width)
 
     def forward(
         self,
@@ -80,10 +84,13 @@ class FusedPrefix(nn.Module):
 class FusedTokens(nn.Sequential):
     """The MLP of eq. 14, with its output read as `tokens` embeddings."""
 
-    def __init__(self, tokens: int, hidden: int, dim: int, width: int) -> None:
-        super().__init__(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, tokens * width), nn.Unflatten(-1, (tokens, width))
-        )
+    def __init__(self, tokens: int, hidden: int, injection: Injection, dim: int, width: int) -> None:
+        first, last = nn.Linear(dim, hidden), nn.Linear(hidden, tokens * width)
+        if injection == "every_position":
+            with torch.no_grad():
+                last.weight.mul_(_QUIET)
+                last.bias.mul_(_QUIET)
+        super().__init__(first, nn.GELU(), last, nn.Unflatten(-1, (tokens, width)))
 
 
 def inject(

@@ -75,7 +75,8 @@ class TokenPrefix(nn.Module):
             )
         self.width = width
         fused = 3 * dim if guided else dim
-        self.mlp = FusedTokens(config.tokens, config.hidden, fused, width) if config.tokens else None
+        told = (config.tokens, config.hidden, config.injection, fused, width)
+        self.mlp = FusedTokens(*told) if config.tokens else None
         if "regions" in self.kinds:
             self.region = nn.Linear((2 if guided else 1) * dim + (5 if config.boxes else 0), width)  # [W_v W_d W_b]
             self.region_type = _Typed(width)

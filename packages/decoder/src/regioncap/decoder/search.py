@@ -79,6 +79,7 @@ def search(
     for the beams.
     """
     _check(decoder, prefix, config, suppress)
+    decoder = decoder.merged()
     found = _Found(decoder.pad, len(prefix), config, prefix.device)
     constrain = _Constraints(decoder.eos, tuple(suppress), config)
     logits, state = decoder.prefill(prefix, valid, added)
