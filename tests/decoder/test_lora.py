@@ -127,17 +127,6 @@ def test_saved_decoder_is_a_plain_gpt2_that_says_the_same(stored: Path, tmp_path
     torch.testing.assert_close(again(*given), decoder(*given), rtol=1e-5, atol=1e-5)
 
 
-def test_architecture_gives_the_sizes_and_leaves_the_weights_to_the_caller(stored: Path, tmp_path: Path):
-    """A checkpoint of an adapted decoder opens where the stored GPT-2 is no more."""
-    decoder, given = decoder_of(stored), batch()
-    decoder.model.config.save_pretrained(tmp_path)
-    config = Gpt2DecoderConfig(weights=str(tmp_path / "gone"), dropout=0.0, lora=EVERY)
-    again = config.build(V, bos=1, eos=2, pad=0, architecture=tmp_path).eval()
-    assert not torch.equal(again(*given), decoder(*given))
-    again.load_state_dict(decoder.state_dict())
-    assert torch.equal(again(*given), decoder(*given))
-
-
 @pytest.mark.parametrize("change", [{"rank": 2}, {"alpha": 1.0}, {"dropout": 0.5}, {"targets": ("attn.c_attn",)}])
 def test_every_field_is_read(stored: Path, change: dict[str, object]):
     def outcome(lora: LoraConfig) -> Tensor:

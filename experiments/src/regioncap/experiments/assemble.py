@@ -1,7 +1,6 @@
 """A captioner from an experiment's configs: every runtime fact is handed over here and nowhere else."""
 
 import copy
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -22,17 +21,11 @@ def build_captioner(
     tokenizer: CaptionTokenizer,
     scene_bank: KeywordBank,
     detail_bank: KeywordBank,
-    architecture: Path | None = None,
 ) -> Captioner:
-    """A captioner with fresh weights drawn from the experiment's seed; the head is copied, never shared.
-
-    `architecture` stands in for the folder of `decoder.weights`, see `Gpt2DecoderConfig.build`.
-    """
+    """A captioner with fresh weights drawn from the experiment's seed; the head is copied, never shared."""
     torch.manual_seed(experiment.seed)
     dim = experiment.dim
-    decoder = experiment.decoder.build(
-        len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad, architecture=architecture
-    )
+    decoder = experiment.decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
     return Captioner(
         clip_head=copy.deepcopy(clip_head),
         text_projection=nn.Linear(text_dim, dim),

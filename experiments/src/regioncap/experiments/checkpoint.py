@@ -1,7 +1,6 @@
 """A trained captioner on disk: one folder that, with the package, is all one needs to caption.
 
 config.json  model.safetensors  tokenizer/  banks/scene/  banks/detail/  clip_head.json  clip_head.safetensors
-and gpt2/config.json where the decoder started from a stored GPT-2, which is not needed again.
 """
 
 import json
@@ -24,7 +23,6 @@ from regioncap.guidance import KeywordBank
 
 _CONFIG = "config.json"
 _MODEL = "model.safetensors"
-_GPT2 = "gpt2"
 
 
 class CheckpointError(ValueError):
@@ -59,8 +57,6 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     checkpoint.scene_bank.save(partial / "banks" / "scene")
     checkpoint.detail_bank.save(partial / "banks" / "detail")
     save_head(checkpoint.captioner.clip_head, partial)
-    if checkpoint.experiment.decoder.weights is not None:
-        checkpoint.captioner.decoder.model.config.save_pretrained(partial / _GPT2)
     save_model(checkpoint.captioner, str(partial / _MODEL))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -97,7 +93,6 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             tokenizer=tokenizer,
             scene_bank=scene_bank,
             detail_bank=detail_bank,
-            architecture=folder / _GPT2 if experiment.decoder.weights is not None else None,
         )
         load_model(captioner, folder / _MODEL)
     return Checkpoint(

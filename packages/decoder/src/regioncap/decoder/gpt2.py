@@ -54,21 +54,15 @@ class Gpt2DecoderConfig:
                 "GPT-2 with decoder.weights, or set decoder.lora.rank to 0"
             )
 
-    def build(
-        self, vocab_size: int, *, bos: int, eos: int, pad: int, architecture: Path | None = None
-    ) -> "Gpt2Decoder":
+    def build(self, vocab_size: int, *, bos: int, eos: int, pad: int) -> "Gpt2Decoder":
         """Make the decoder for a vocabulary; `bos`, `eos` and `pad` are ids of its special tokens.
 
-        `architecture` is a folder with a stored model's config.json: its sizes without its weights, for a caller who
-        has weights of their own to load.
         Raises ValueError if stored weights are missing, are no GPT-2, or were made for another vocabulary.
         """
         for name, token in (("bos", bos), ("eos", eos), ("pad", pad)):
             if not 0 <= token < vocab_size:
                 raise ValueError(f"{name} must be an id below the vocabulary size {vocab_size}, got {token}")
-        if architecture is not None:
-            model = GPT2LMHeadModel(GPT2Config.from_pretrained(architecture))
-        elif self.weights is not None:
+        if self.weights is not None:
             model = _load(self.weights, vocab_size)
         else:
             stored = GPT2Config(
