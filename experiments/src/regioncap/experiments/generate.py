@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regioncap.decoder import Captions, CaptionTokenizer, SearchConfig, Wording, search
+from regioncap.decoder import Captions, CaptionTokenizer, Prefix, SearchConfig, Wording, search
 from regioncap.encoders import ImageFeatures
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.features import FeatureStore
@@ -53,15 +53,7 @@ class CaptionGenerator:
         """
         with _evaluation(self._captioner), torch.inference_mode():
             condition = self._captioner.condition(images, torch.zeros(len(images.pooled), self._captioner.dim))
-            prefix = condition.prefix
-            keys = [zlib.crc32(name.encode()) for name in names]
-            captions = search(
-                self._decoder, prefix.embeddings, prefix.valid, self._config, self._wording, prefix.added, keys
-            )
-        alternatives = tuple(
-            tuple(self._text(row) for row, length in zip(rows, lengths, strict=True) if length)
-            for rows, lengths in zip(captions.tokens, captions.lengths, strict=True)
-        )
+            captions, alternatives = self.from_prefix(condition.prefix, names)
         return Generated(
             texts=tuple(texts[0] for texts in alternatives),
             alternatives=alternatives,
@@ -71,6 +63,18 @@ class CaptionGenerator:
             regions=condition.regions,
             boxes=condition.adapted.boxes,
         )
+
+    def from_prefix(self, prefix: Prefix, names: Sequence[str]) -> tuple[Captions, tuple[tuple[str, ...], ...]]:
+        """The search alone: captions of each image, as tokens and as texts, the best first."""
+        keys = [zlib.crc32(name.encode()) for name in names]
+        captions = search(
+            self._decoder, prefix.embeddings, prefix.valid, self._config, self._wording, prefix.added, keys
+        )
+        texts = tuple(
+            tuple(self._text(row) for row, length in zip(rows, lengths, strict=True) if length)
+            for rows, lengths in zip(captions.tokens, captions.lengths, strict=True)
+        )
+        return captions, texts
 
     def _text(self, tokens: Int[Tensor, " T"]) -> str:
         return self._tokenizer.decode(torch.cat([tokens.new_tensor(self._wording.prompt), tokens]))
