@@ -6,10 +6,11 @@
         -o python_files='bench_*.py'
 
 `compare` runs both in turn, on one CPU thread or a GPU, and says how many of the captions' tokens are the same; three
-minutes. The rest: `fused` and `tokens` make prefixes; `train` is one step (loss and gradients, bf16 autocast) with the captions of an
-image behind one prefix, `train_transformers` the same with the prefix repeated for each; `greedy`, `beam` and `hybrid`
-search (`beam_bfloat16`, `beam_int8`: with weights laid out in that format), `generate_greedy` and `generate_beam` are transformers' `generate` with the same weights (tests show equal
-tokens). Without `-m "not slow"` GPT-2's own size is measured too. Takes about two CPU-minutes without it.
+minutes. The rest: `fused` and `tokens` make prefixes; `train` is one step (loss and gradients, bf16 autocast) with the
+captions of an image behind one prefix, `train_transformers` the same with the prefix repeated for each; `greedy`,
+`beam`, `hybrid` and `sample` search (`beam_bfloat16`, `beam_int8`: with weights laid out in that format),
+`generate_greedy` and `generate_beam` are transformers' `generate` with the same weights (tests show equal tokens).
+Without `-m "not slow"` GPT-2's own size is measured too. Takes about two CPU-minutes without it.
 Times are CPU time on one thread, so that a busy machine does not count; wall time where there is a GPU.
 `extra_info["peak_mib"]` is what a call adds: peak RSS of a fresh process over its level before the call (Linux), or
 `max_memory_allocated` where there is a GPU.
