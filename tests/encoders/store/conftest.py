@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,35 +13,30 @@ import torch
 from PIL import Image
 
 from regioncap.encoders import ImageFeatures, Regions, load_image
+from regioncap.encoders.store import ExtractConfig, FeatureStore, extract
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchesSettings:
+class PatchesConfig:
     scale: float = 1.0
     size: int = 8
 
 
-@dataclass(kw_only=True)
 class Patches:
     """The four quarters of a picture are regions; dark ones are no regions and come last."""
 
     pooled_dim, region_dim, regions_per_image = 3, 5, 6
     words, words_per_region = ("dim", "light", "bright"), 1
-    config: PatchesSettings = field(default_factory=PatchesSettings)
-    fail_at: int | None = None
-    """A batch that is interrupted."""
-    seconds: float = 0.0
-    """Of every batch."""
-    sizes: list[int] = field(default_factory=list)
-    """Of the batches so far."""
-    loaded: int = 0
-    running: int = 0
-    most: int = 0
-    """Batches that were encoded at the same time."""
-    lock: Lock = field(default_factory=Lock)
+
+    def __init__(self, *, scale: float = 1.0, size: int = 8, seconds: float = 0.0, fail_at: int | None = None) -> None:
+        """A batch takes `seconds`; the one of number `fail_at` is interrupted."""
+        self.config = PatchesConfig(scale=scale, size=size)
+        self.seconds, self.fail_at = seconds, fail_at
+        self.sizes: list[int] = []  # of the batches so far
+        self.running = self.most = 0  # batches that are, and at the most were, encoded at the same time
+        self.lock = Lock()
 
     def load(self, path: Path) -> tuple[torch.Tensor]:
-        self.loaded += 1
         return (load_image(path, self.config.size),)
 
     def __call__(self, *pixels: torch.Tensor) -> ImageFeatures:
@@ -104,6 +100,25 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "features"
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+@pytest.fixture
+def patches() -> type[Patches]:
+    return Patches
+
+
+@pytest.fixture
+def extracted() -> Callable[..., FeatureStore]:
+    """`extract` in shards of four and batches of two."""
+
+    def run(pictures: dict[str, Path], root: Path, encoder: Patches | None = None, **settings: Any) -> FeatureStore:
+        team, observer = settings.pop("team", None), settings.pop("observer", None)
+        config = ExtractConfig(**{"batch_size": 2, "threads": 2} | settings)
+        encoder = encoder or Patches()
+        return extract(pictures, encoder, root, "train", config, team=team, observer=observer, shard_size=4)
+
+    return run
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, bytes]]:
     """Every file of a folder."""
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    return lambda folder: {file.name: file.read_bytes() for file in sorted(folder.iterdir())}

@@ -9,6 +9,7 @@ from regioncap.experiments.metrics import JavaWorkerError
 _HELP = """\
 RegionCap: image captioning by region graphs and multi-scale semantic guidance (Wang et al. 2025)
 
+  regioncap extract PRESET --out STORE             what the image encoder says of every picture, once, for every study
   regioncap ablate PRESET --seeds N --out DIR      the study: every arm, scored on dev, as a table and in MLflow
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
@@ -21,7 +22,7 @@ PRESET is `scenes` (procedural pictures, made on the spot) or `photos` (a folder
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
 """
 
-COMMANDS = ("ablate", "train", "evaluate", "caption", "score", "metrics", "train-scenes-encoders")
+COMMANDS = ("extract", "ablate", "train", "evaluate", "caption", "score", "metrics", "train-scenes-encoders")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +49,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands import metrics
 
         return metrics.score_command(arguments) if name == "score" else metrics.metrics_command(arguments)
+    if name == "extract":
+        from regioncap.experiments.commands.extract import extract_command
+
+        return extract_command(arguments)
     from regioncap.experiments.commands.study import study_command
 
     return study_command(name, arguments)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,6 +19,7 @@ from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.data.sources import read_data
+from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.generate import generate
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig, Scores
 from regioncap.experiments.pictures import draw
@@ -57,6 +58,10 @@ class StudyOptions:
     """Take up the study in `out`: finished arms are kept."""
     cache: Path = field(default_factory=cache_folder)
     """Where scenes, features and language weights are kept between studies."""
+    features: Path | None = None
+    """A folder that `regioncap extract` wrote, to read features from; None encodes what the cache lacks."""
+    unreadable: Literal["fail", "leave-out"] = "fail"
+    """What becomes of pictures that cannot be read."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def __post_init__(self) -> None:
@@ -97,7 +102,8 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         for reason, count in data.skipped.items():
             print(f"{data.root}: left out {count} x {reason}")
         encoders = base.encoders.build()
-        prepared = prepare(base, data, encoders, options.cache)
+        features = FeaturesSource(cache=options.cache, store=options.features, unreadable=options.unreadable)
+        prepared = prepare(base, data, encoders, options.cache, features)
         flat = [caption for image in prepared.train_images for caption in image.captions]
         language = base.language.weights(base.decoder, prepared.tokenizer, flat, options.cache)
         job = partial(ArmJob, prepared=prepared.folder, language=language, metrics=options.metrics)
@@ -220,8 +226,8 @@ class _Study:
         prepared = self.prepared
         with torch.inference_mode():
             head = prepared.clip_head.eval()
-            g = head.embed_image(torch.from_numpy(prepared.dev.pooled.astype("float32")))
-            seen = head.embed_image(torch.from_numpy(prepared.train.pooled.astype("float32")))
+            g = head.embed_image(prepared.dev.pooled())
+            seen = head.embed_image(prepared.train.pooled())
             g_train = torch.nn.functional.normalize(seen + prepared.offsets, dim=-1)
         captions = nearest_captions(g, g_train, [image.captions for image in prepared.train_images])
         names = [image.name for image in prepared.dev_images]

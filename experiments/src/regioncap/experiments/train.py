@@ -23,6 +23,8 @@ Report = Callable[[int, Mapping[str, float]], None]
 """Called with (optimiser step, values). What it raises ends the training, as a pruner does."""
 
 _REPORT_EVERY = 20
+_EMBEDDED_AT_ONCE = 512
+"""Images; where `pooled` are the activations of all patches, those of a whole data set do not fit into memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +145,9 @@ class _DevCurve:
 def _training_g(captioner: Captioner, prepared: Prepared) -> torch.Tensor:
     """g of every training image as training will see it, cross-fitted. n D."""
     captioner.eval()
-    pooled = torch.from_numpy(prepared.train.pooled.astype("float32"))
+    parts = torch.arange(len(prepared.train)).split(_EMBEDDED_AT_ONCE)
     with torch.inference_mode():
-        return captioner.embed_image(pooled, prepared.offsets)
+        return torch.cat([captioner.embed_image(prepared.train.pooled(rows), prepared.offsets[rows]) for rows in parts])
 
 
 def _values(losses: Losses, norm: torch.Tensor, lr: float, images_per_s: float) -> dict[str, float]:
