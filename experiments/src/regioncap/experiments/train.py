@@ -17,6 +17,7 @@ from regioncap.experiments.objectives import Losses
 from regioncap.experiments.phases import PhaseConfig, parameter_groups, set_trainable
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.schedule import learning_rate_factor
+from regioncap.experiments.training_images import OnTheFlyImages, TrainingImages
 from regioncap.guidance import gate_statistics
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -67,6 +68,7 @@ def train(
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), betas=(0.9, 0.98))
     draw = torch.Generator().manual_seed(experiment.seed)
     torch.manual_seed(experiment.seed)  # dropout
+    source = _training_images(experiment, prepared)
     evaluate = _DevCurve(experiment, prepared, scorer)
     steps_per_epoch = max(1, len(prepared.train) // config.images_per_step)
     phases = phase_of_steps(experiment)
@@ -84,7 +86,7 @@ def train(
         tokens, mask, text = prepared.captions.pick(rows, config.captions_per_image, draw)
         autocast = torch.autocast("cpu", torch.bfloat16) if config.precision == "bf16" else nullcontext()
         with autocast:
-            condition = captioner.condition(prepared.train.images(rows), prepared.offsets[rows])
+            condition = captioner.condition(source.images(rows), prepared.offsets[rows])
             losses = objective(captioner, condition, tokens, mask, text)
         if not torch.isfinite(losses.total):
             raise ValueError(f"the loss is {losses.total.item()} at step {step}; lower train.lr (now {config.lr})")
@@ -140,6 +142,14 @@ class _DevCurve:
         texts = [text for part in parts for text in part.texts]
         scores = self.scorer.score(self.references, dict(zip(self.names, texts, strict=True)), ("CIDEr",))
         return {"dev.cider": scores.corpus["CIDEr"], "dev.distinct": len(set(texts)) / len(texts)}
+
+
+def _training_images(experiment: Experiment, prepared: Prepared) -> TrainingImages:
+    if experiment.images.encode == "once":
+        return prepared.train
+    encoder = experiment.encoders.build().image
+    paths = [image.path for image in prepared.train_images]
+    return OnTheFlyImages(encoder, paths, experiment.images.augment, experiment.seed)
 
 
 def _training_g(captioner: Captioner, prepared: Prepared) -> torch.Tensor:

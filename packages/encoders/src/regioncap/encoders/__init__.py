@@ -1,5 +1,6 @@
 """Image, region and text encoders of RegionCap (eqs. 1, 2 and 6)."""
 
+from regioncap.encoders.augment import AugmentConfig, augment
 from regioncap.encoders.clip_head import ClipHead, ClipHeadConfig
 from regioncap.encoders.contrastive import (
     ContrastiveConfig,
@@ -21,6 +22,7 @@ from regioncap.encoders.small_bert import SmallBertConfig, build_small_bert
 from regioncap.encoders.text import TextEncoder, TextEncoderConfig
 
 __all__ = [
+    "AugmentConfig",
     "BoxTargets",
     "ClipHead",
     "ClipHeadConfig",
@@ -41,6 +43,7 @@ __all__ = [
     "SmallBertConfig",
     "TextEncoder",
     "TextEncoderConfig",
+    "augment",
     "build_small_bert",
     "info_nce",
     "load_detector",
