@@ -20,13 +20,14 @@ from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.features import FeaturesSource
-from regioncap.experiments.generate import generate
+from regioncap.experiments.generate import CaptionGenerator
+from regioncap.experiments.language import refuse_leaked_weights
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig, Scores
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
 from regioncap.experiments.progress import StudyProgress
 from regioncap.experiments.report import MetricSummary, StudyRow, print_table, write_study
-from regioncap.experiments.retrieval import nearest_captions
+from regioncap.experiments.retrieval import retrieve
 from regioncap.experiments.scores_file import write_scores
 from regioncap.experiments.statistics import paired_bootstrap
 from regioncap.experiments.tracking import StudyTracker
@@ -102,10 +103,13 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         for reason, count in data.skipped.items():
             print(f"{data.root}: left out {count} x {reason}")
         encoders = base.encoders.build()
+        names = {split: {image.name for image in images} for split, images in data.splits.items()}
+        refuse_leaked_weights(base.decoder.weights, names)
         features = FeaturesSource(cache=options.cache, store=options.features, unreadable=options.unreadable)
         prepared = prepare(base, data, encoders, options.cache, features)
-        flat = [caption for image in prepared.train_images for caption in image.captions]
-        language = base.language.weights(base.decoder, prepared.tokenizer, flat, options.cache)
+        language = base.language.weights(
+            base.decoder, prepared.tokenizer, base.vocabulary.max_tokens, names, options.cache
+        )
         job = partial(ArmJob, prepared=prepared.folder, language=language, metrics=options.metrics)
         jobs = [
             job(arm=arm, experiment=replace(ARMS[arm].make(base), seed=seed), out=place) for arm, seed, place in places
@@ -223,15 +227,8 @@ class _Study:
 
     def _score_floor(self) -> None:
         """The row that trains nothing: retrieval by g."""
-        prepared = self.prepared
-        with torch.inference_mode():
-            head = prepared.clip_head.eval()
-            g = head.embed_image(prepared.dev.pooled())
-            seen = head.embed_image(prepared.train.pooled())
-            g_train = torch.nn.functional.normalize(seen + prepared.offsets, dim=-1)
-        captions = nearest_captions(g, g_train, [image.captions for image in prepared.train_images])
-        names = [image.name for image in prepared.dev_images]
-        scores = self._scored(self.options.out / RETRIEVAL, dict(zip(names, captions, strict=True)))
+        captions = retrieve(self.prepared)
+        scores = self._scored(self.options.out / RETRIEVAL, captions)
         self.scores[RETRIEVAL] = {self.base.seed: scores}
         self.results[RETRIEVAL] = {self.base.seed: {"parameters": 0, "train_cpu_s": 0.0, "history": []}}
 
@@ -257,7 +254,8 @@ class _Study:
         checkpoint = load_checkpoint(job.out / "checkpoint")
         count = min(_PICTURES, len(self.prepared.dev))
         images = self.prepared.dev.images(torch.arange(count))
-        generated = generate(checkpoint.captioner, images, checkpoint.tokenizer, job.experiment.search)
+        generator = CaptionGenerator(checkpoint.captioner, checkpoint.tokenizer, job.experiment.search)
+        generated = generator(images, self.prepared.dev.names[:count])
         folder = job.out / "pictures"
         folder.mkdir(exist_ok=True)
         paths = [image.path for image in self.prepared.dev_images[:count]]

@@ -36,11 +36,12 @@ class AugmentConfig:
 
 
 def augment(views: tuple[Tensor, ...], config: AugmentConfig, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Change what `ImageEncoder.load` gave of one picture, each view of C S S pixels by the same draw.
+    """Change what `ImageEncoder.load` gave of one picture, each view of C Y X pixels by the same draw.
 
     It works on pixels as the encoder wants them, whatever their normalisation: a crop is enlarged to the view's size
     (bilinear), brightness and contrast are relative to the picture's own mean and deviation. The aspect of a crop
-    varies between 3:4 and 4:3 of the picture's.
+    varies between 3:4 and 4:3 of the picture's. What is no view (such as the part of the picture that a view shows)
+    stays: regions' boxes are then those of the changed picture.
     """
     share = 1.0 - (1.0 - config.crop) * _draw(generator)
     aspect = (4 / 3) ** ((2 * _draw(generator) - 1) * (config.crop < 1.0))
@@ -50,7 +51,10 @@ def augment(views: tuple[Tensor, ...], config: AugmentConfig, generator: torch.G
     stronger = 1.0 + config.contrast * (2 * _draw(generator) - 1)
     mirrored = _draw(generator) < config.flip
     return tuple(
-        _change(view, (left, top, left + wide, top + high), lighter, stronger, mirrored=mirrored) for view in views
+        _change(view, (left, top, left + wide, top + high), lighter, stronger, mirrored=mirrored)
+        if view.ndim == 3
+        else view
+        for view in views
     )
 
 
