@@ -9,6 +9,7 @@ from regioncap.experiments.metrics import JavaWorkerError
 _HELP = """\
 RegionCap: image captioning by region graphs and multi-scale semantic guidance (Wang et al. 2025)
 
+  regioncap extract PRESET --out STORE             what the image encoder says of every picture, once, for every study
   regioncap ablate PRESET --seeds N --out DIR      the study: every arm, scored on dev, as a table and in MLflow
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
@@ -24,6 +25,7 @@ Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `region
 """
 
 COMMANDS = (
+    "extract",
     "ablate",
     "train",
     "evaluate",
@@ -60,6 +62,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands import metrics
 
         return metrics.score_command(arguments) if name == "score" else metrics.metrics_command(arguments)
+    if name == "extract":
+        from regioncap.experiments.commands.extract import extract_command
+
+        return extract_command(arguments)
     if name == "pretrain-decoder":
         from regioncap.experiments.commands.language import pretrain_command
 

@@ -1,5 +1,6 @@
 """Image, region and text encoders of RegionCap (eqs. 1, 2 and 6)."""
 
+from regioncap.encoders.augment import AugmentConfig, augment
 from regioncap.encoders.clip_head import ClipHead, ClipHeadConfig
 from regioncap.encoders.contrastive import (
     ContrastiveConfig,
@@ -15,12 +16,13 @@ from regioncap.encoders.faster_rcnn import FasterRcnnEncoder, FasterRcnnEncoderC
 from regioncap.encoders.grid import GridEncoder, GridEncoderConfig
 from regioncap.encoders.image_encoder import ImageEncoder
 from regioncap.encoders.image_features import ImageFeatures
-from regioncap.encoders.images import load_image
+from regioncap.encoders.images import load_image, read_image
 from regioncap.encoders.regions import Regions
 from regioncap.encoders.small_bert import SmallBertConfig, build_small_bert
 from regioncap.encoders.text import TextEncoder, TextEncoderConfig
 
 __all__ = [
+    "AugmentConfig",
     "BoxTargets",
     "ClipHead",
     "ClipHeadConfig",
@@ -41,11 +43,13 @@ __all__ = [
     "SmallBertConfig",
     "TextEncoder",
     "TextEncoderConfig",
+    "augment",
     "build_small_bert",
     "info_nce",
     "load_detector",
     "load_efficientnet_lite0",
     "load_image",
+    "read_image",
     "retrieval_recall",
     "train_clip_head",
     "train_detector",
