@@ -15,7 +15,7 @@ from regioncap.encoders.faster_rcnn import FasterRcnnEncoder, FasterRcnnEncoderC
 from regioncap.encoders.grid import GridEncoder, GridEncoderConfig
 from regioncap.encoders.image_encoder import ImageEncoder
 from regioncap.encoders.image_features import ImageFeatures
-from regioncap.encoders.images import load_image
+from regioncap.encoders.images import load_image, read_image
 from regioncap.encoders.regions import Regions
 from regioncap.encoders.small_bert import SmallBertConfig, build_small_bert
 from regioncap.encoders.text import TextEncoder, TextEncoderConfig
@@ -46,6 +46,7 @@ __all__ = [
     "load_detector",
     "load_efficientnet_lite0",
     "load_image",
+    "read_image",
     "retrieval_recall",
     "train_clip_head",
     "train_detector",
