@@ -13,25 +13,9 @@ from regioncap.experiments.encoders import PhotoEncodersSource, ScenesEncodersSo
 from regioncap.experiments.language import LanguageConfig
 from regioncap.experiments.objectives import ObjectiveConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.vocabulary import VocabularyConfig
 from regioncap.graph import FusionConfig, GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
 from regioncap.guidance import NoGuidanceConfig, SemanticGuidanceConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VocabularyConfig:
-    """The word-level tokenizer, trained on the training captions."""
-
-    min_count: int = 5
-    """Words seen less often become the unknown word."""
-    max_tokens: int = 32
-    """Longer training captions are cut here; the begin and end marks count."""
-
-    def __post_init__(self) -> None:
-        if self.min_count < 1 or self.max_tokens < 2:
-            raise ValueError(
-                f"vocabulary.min_count and vocabulary.max_tokens must be at least 1 and 2, got {self.min_count} and "
-                f"{self.max_tokens}"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,110 +1,161 @@
 """Language before images: the decoder's first training, on text alone.
 
 The paper's GPT-2 comes with its language learned; a small one that starts from random weights can learn it from a
-file of captions of other pictures. The vocabulary stays that of the training captions.
+file of captions of other pictures. There are two doors to it: `regioncap pretrain-decoder` makes a folder for
+`--decoder.weights`, and `--language.captions` makes the same on the way to a study, with the study's own tokenizer.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping, Set
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from regioncap.decoder import CaptionTokenizer, Gpt2DecoderConfig
-from regioncap.experiments.captions import batches
 from regioncap.experiments.config_io import to_dict
-from regioncap.experiments.data.dataset import DataError
-from regioncap.experiments.progress import track
-from regioncap.experiments.schedule import learning_rate_factor
+from regioncap.experiments.data.caption_text import CaptionText, read_caption_text, refuse_leaks
+from regioncap.experiments.language_training import LanguageTrainingConfig, Report, train_language
+from regioncap.experiments.vocabulary import tokenizer_key
 
-_MAX_TOKENS = 32
-"""Longer captions are cut; 1 % of Flickr30k's are."""
+RECORD = "pretraining.json"
+"""Perplexities, and what the decoder was trained on; written last, so that a folder which has it is complete."""
+_PICTURES = "pretraining_images.txt"
+_TRAINING = "training"
+_SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LanguageConfig:
+class LanguageConfig(LanguageTrainingConfig):
     """Next-word prediction on captions of other pictures, before any image is seen."""
 
     captions: Path | None = None
-    """Text file, a caption a line (`name.jpg#k<TAB>caption` is read too). None: the decoder starts from random
-    weights and learns its language with the images."""
-    steps: int = 1500
-    """Optimiser steps of `batch` captions."""
-    batch: int = 128
-    lr: float = 1.5e-3
-    """Peak learning rate; warm-up and cosine."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.lr <= 0:
-            raise ValueError(
-                f"language.steps and .batch must be at least 1 and .lr positive, got {self.steps}, {self.batch}, "
-                f"{self.lr}"
-            )
+    """Text file, a caption a line (`name.jpg#k<TAB>caption` is read too), .jsonl or .csv. None: the decoder starts from
+    random weights, or from `decoder.weights`, and learns its language with the images."""
 
     def weights(
-        self, decoder: Gpt2DecoderConfig, tokenizer: CaptionTokenizer, train_captions: Sequence[str], cache: Path
+        self,
+        decoder: Gpt2DecoderConfig,
+        tokenizer: CaptionTokenizer,
+        max_tokens: int,
+        splits: Mapping[str, Set[str]],
+        cache: Path,
     ) -> Path | None:
-        """A safetensors file of decoder weights, made now unless `cache` holds it already; None without captions.
+        """A file for `load_language`, made now unless `cache` holds it already; None without captions.
 
-        Captions that occur in the training captions are fine; the file must hold none of dev or test, which nobody
-        but its owner can see to. Raises DataError if the file is missing or holds no caption.
+        Captions are cut to `max_tokens`; `splits` are the names of a study's pictures. Raises DataError if the file is
+        missing, holds no caption, or holds some of a picture that is scored.
         """
         if self.captions is None:
             return None
-        if not self.captions.is_file():
-            raise DataError(f"{self.captions}: no such file; --language.captions wants a text file, a caption a line")
-        text = self.captions.read_bytes()
-        parts = [to_dict(self), to_dict(decoder), len(tokenizer), hashlib.sha256(text).hexdigest(), *train_captions]
-        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
-        file = cache / "language" / f"{key}.safetensors"
-        if not file.exists():
-            lines = text.decode(errors="replace").splitlines()
-            captions = [line.split("\t", 1)[-1].strip() for line in lines]
-            captions = [caption for caption in captions if caption]
-            if not captions:
-                raise DataError(f"{self.captions} holds no caption; wanted a caption a line")
-            weights = learn_language(self, decoder, tokenizer, captions)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial")
-            save_file(weights, partial)
-            partial.rename(file)
-        return file
+        text = read_caption_text(self.captions)
+        refuse_leaks(str(self.captions), text.names, splits)
+        settings = _settings(self, decoder, tokenizer, max_tokens, text)
+        key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:20]
+        folder = cache / "language" / key
+        learn_language(self, decoder, tokenizer, max_tokens, text, folder)
+        return folder / "model.safetensors"
 
 
 def learn_language(
-    config: LanguageConfig, decoder: Gpt2DecoderConfig, tokenizer: CaptionTokenizer, captions: Sequence[str]
-) -> dict[str, Tensor]:
-    """Train a decoder on `captions` without any prefix and return its weights."""
-    torch.manual_seed(config.seed)
-    model = decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad).train()
-    encoded = tokenizer.encode(captions, max_tokens=_MAX_TOKENS)
-    tokens, mask = encoded.tokens, encoded.mask
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, betas=(0.9, 0.98))
-    order = batches(len(tokens), config.batch, config.steps, config.seed)
-    for step, rows in enumerate(track(order, description="learn language", total=config.steps)):
-        factor = learning_rate_factor(step, config.steps, warmup=100, schedule="cosine", steps_per_epoch=1)
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * factor
-        used = int(mask[rows].any(dim=0).nonzero().max()) + 1
-        with torch.autocast("cpu", torch.bfloat16):
-            nothing = torch.zeros(len(rows), 0, model.width)
-            loss = model.loss(
-                nothing, torch.zeros(len(rows), 0, dtype=torch.bool), tokens[rows, None, :used], mask[rows, None, :used]
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    # Tied weights share storage, which safetensors refuses: a copy of each is small and plain to read.
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    config: LanguageTrainingConfig,
+    decoder: Gpt2DecoderConfig,
+    tokenizer: CaptionTokenizer,
+    max_tokens: int,
+    text: CaptionText,
+    folder: Path,
+    report: Report = lambda step, values: None,
+) -> Mapping[str, Any]:
+    """Train a decoder on a text, into a folder for `decoder.weights`; returns the folder's record.
+
+    config.json, model.safetensors, tokenizer.json: transformers' formats. pretraining.json: the record. A folder that
+    is complete is read, one that a killed call left is gone on with. Raises ValueError if it was made with other
+    settings, or holds something else.
+    """
+    settings = _settings(config, decoder, tokenizer, max_tokens, text)
+    if (folder / RECORD).is_file():
+        record: Mapping[str, Any] = json.loads((folder / RECORD).read_text())
+        _refuse_other_settings(folder, record["settings"], settings)
+        return record
+    training = folder / _TRAINING
+    if (training / _SETTINGS).is_file():
+        _refuse_other_settings(folder, json.loads((training / _SETTINGS).read_text()), settings)
+    else:
+        if (folder / "config.json").exists():
+            raise ValueError(f"{folder} holds a model that was not made here: choose another --out")
+        training.mkdir(parents=True, exist_ok=True)
+        _write_whole(training / _SETTINGS, json.dumps(settings, indent=1))
+    learn, held_out = text.split(config.held_out, config.seed)
+    result = train_language(config, decoder, tokenizer, max_tokens, learn, held_out, training / "state.pt", report)
+    result.decoder.save(folder)
+    tokenizer.save(folder)
+    (folder / _PICTURES).write_text("".join(f"{name}\n" for name in sorted(text.names)))
+    record = {
+        "perplexity": {"before": asdict(result.before), "after": asdict(result.after)},
+        "best_step": result.best_step,
+        "steps": result.steps,
+        "cpu_s": round(result.cpu_s, 1),
+        "parameters": sum(parameter.numel() for parameter in result.decoder.parameters()),
+        "vocabulary": len(tokenizer),
+        "captions": {"learned": len(learn), "held_out": len(held_out), "pictures": len(text.names)},
+        "history": list(result.history),
+        "settings": settings,
+    }
+    _write_whole(folder / RECORD, json.dumps(record, indent=1))
+    shutil.rmtree(training)
+    return record
 
 
 def load_language(file: Path) -> Mapping[str, Tensor]:
-    """Weights written by `LanguageConfig.weights`."""
-    weights: Mapping[str, Tensor] = load_file(file)
-    return weights
+    """The file of `LanguageConfig.weights` as a `Gpt2Decoder`'s state."""
+    stored = {f"model.{name}": tensor for name, tensor in load_file(file).items()}
+    return {"model.lm_head.weight": stored["model.transformer.wte.weight"]} | stored  # tied, so stored once
+
+
+def refuse_leaked_weights(weights: str | None, splits: Mapping[str, Set[str]]) -> None:
+    """Refuse a folder of `learn_language` whose text was about pictures that a study scores. Raises DataError."""
+    pictures = None if weights is None else Path(weights) / _PICTURES
+    if pictures is not None and pictures.is_file():
+        refuse_leaks(f"the text that {weights} learned from", set(pictures.read_text().split("\n")), splits)
+
+
+def _settings(
+    config: LanguageTrainingConfig,
+    decoder: Gpt2DecoderConfig,
+    tokenizer: CaptionTokenizer,
+    max_tokens: int,
+    text: CaptionText,
+) -> dict[str, Any]:
+    """All that decides which weights come out."""
+    training = {name: getattr(config, name) for name in LanguageTrainingConfig.__dataclass_fields__}
+    return {
+        "language": training,
+        "decoder": to_dict(decoder),
+        "tokenizer": tokenizer_key(tokenizer),
+        "vocabulary.max_tokens": max_tokens,
+        "text_sha256": text.sha256,
+    }
+
+
+def _refuse_other_settings(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for name, value in wanted.items():
+        pairs = value.items() if isinstance(value, dict) else [("", value)]
+        for field, now in pairs:
+            was = found[name].get(field) if field else found.get(name)
+            if was != now:
+                dotted = f"{name}.{field}" if field else name
+                raise ValueError(
+                    f"{folder} was made with {dotted} {was}, now it is {now}: choose another --out, remove the folder, "
+                    "or give what it was made with"
+                )
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """A file that is there is complete."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(text)
+    partial.replace(file)

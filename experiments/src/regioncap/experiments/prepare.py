@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from regioncap.decoder import CaptionTokenizer
+from regioncap.decoder import CaptionTokenizer, stored_tokenizer
 from regioncap.encoders import ClipHead, ClipHeadConfig
 from regioncap.experiments.banks import build_banks
 from regioncap.experiments.captions import CaptionTensors, same_count
@@ -25,6 +25,7 @@ from regioncap.experiments.config_io import from_dict, to_dict
 from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
 from regioncap.experiments.encoders import Encoders
 from regioncap.experiments.features import FeatureStore, extract, open_store
+from regioncap.experiments.vocabulary import tokenizer_key
 from regioncap.guidance import KeywordBank
 
 _INDEX = "index.json"
@@ -144,6 +145,7 @@ def _key(
         experiment.dim,
         to_dict(experiment.encoders),
         to_dict(experiment.vocabulary),
+        None if experiment.decoder.weights is None else tokenizer_key(stored_tokenizer(experiment.decoder.weights)),
         to_dict(experiment.banks),
         str(train.folder.resolve()),
         str(dev.folder.resolve()),
@@ -161,7 +163,7 @@ def _write(
 ) -> None:
     captions = same_count([image.captions for image in images])
     flat = [caption for own in captions for caption in own]
-    tokenizer = CaptionTokenizer.train(flat, min_count=experiment.vocabulary.min_count)
+    tokenizer = experiment.vocabulary.tokenizer(flat, experiment.decoder.weights)
     tokenizer.save(folder / "tokenizer")
     encoded = tokenizer.encode(flat, max_tokens=experiment.vocabulary.max_tokens)
     per_image = (len(images), len(captions[0]))

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from regioncap.decoder import Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
 from regioncap.encoders import ClipHeadConfig, GridEncoderConfig, TextEncoderConfig
 from regioncap.experiments.banks import KeywordBanksConfig
-from regioncap.experiments.config import Experiment, VocabularyConfig
+from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.data.sources import ScenesSource
 from regioncap.experiments.encoders import PhotoEncodersSource, ScenesEncodersSource
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.vocabulary import VocabularyConfig
 from regioncap.graph import RegionGraphConfig
 from regioncap.guidance import SemanticGuidanceConfig
 

@@ -38,13 +38,16 @@ def track(
     *,
     description: str,
     total: int | None = None,
+    completed: int = 0,
+    says: Callable[[], str] = str,
     console: Console | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Item]:
-    """Yield the items and show how far their consumer is.
+    """Yield the items and show how far their consumer is, and behind it what `says` returns, such as a loss.
 
-    A log file gets a line every `EVERY_S` seconds, so none for short loops. Silent in a worker process: the terminal is
-    its parent's, which shows a `StudyProgress`.
+    `completed` of the `total` were done by an earlier call and are not among the items. A log file gets a line every
+    `EVERY_S` seconds, so none for short loops. Silent in a worker process: the terminal is its parent's, which shows a
+    `StudyProgress`.
     """
     if multiprocessing.parent_process() is not None:
         yield from items
@@ -56,21 +59,25 @@ def track(
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}", markup=False),
         )
         with Progress(*columns, console=console, refresh_per_second=REDRAWS) as progress:
-            yield from progress.track(items, description=description, total=total)
+            task = progress.add_task(description, total=total, completed=completed, said=says())
+            for item in items:
+                yield item
+                progress.update(task, advance=1, said=says())
         return
     started = last = clock()
     of = "" if total is None else f"/{total}"
-    done = 0
+    done = completed
     for item in items:
         yield item
         done += 1
         now = clock()
         if now - last >= EVERY_S:
             last = now
-            left = "" if total is None else f", {_minutes((now - started) / done * (total - done))} left"
-            print(f"{description}: {done}{of}{left}", file=console.file, flush=True)
+            left = "" if total is None else f", {_minutes((now - started) / (done - completed) * (total - done))} left"
+            print(f"{description}: {done}{of}{left}  {says()}".rstrip(), file=console.file, flush=True)
     if last > started:
         print(f"{description}: {done}{of} in {_minutes(clock() - started)}", file=console.file, flush=True)
 

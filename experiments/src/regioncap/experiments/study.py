@@ -20,6 +20,7 @@ from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.generate import generate
+from regioncap.experiments.language import refuse_leaked_weights
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig, Scores
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
@@ -97,9 +98,12 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         for reason, count in data.skipped.items():
             print(f"{data.root}: left out {count} x {reason}")
         encoders = base.encoders.build()
+        names = {split: {image.name for image in images} for split, images in data.splits.items()}
+        refuse_leaked_weights(base.decoder.weights, names)
         prepared = prepare(base, data, encoders, options.cache)
-        flat = [caption for image in prepared.train_images for caption in image.captions]
-        language = base.language.weights(base.decoder, prepared.tokenizer, flat, options.cache)
+        language = base.language.weights(
+            base.decoder, prepared.tokenizer, base.vocabulary.max_tokens, names, options.cache
+        )
         job = partial(ArmJob, prepared=prepared.folder, language=language, metrics=options.metrics)
         jobs = [
             job(arm=arm, experiment=replace(ARMS[arm].make(base), seed=seed), out=place) for arm, seed, place in places

@@ -16,7 +16,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
-from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import flatten, to_dict
 from regioncap.experiments.data.dataset import CaptionData
 
@@ -52,10 +51,11 @@ class StudyTracker:
         """The command that shows the runs in a browser."""
         return f"mlflow ui --backend-store-uri {self.uri}"
 
-    def run(
-        self, name: str, experiment: Experiment, parent: str | None = None, title: str | None = None, **tags: str
-    ) -> str:
-        """The id of the run of this name, made now or, in a resumed study, taken up again; `title` is what it shows."""
+    def run(self, name: str, experiment: Any, parent: str | None = None, title: str | None = None, **tags: str) -> str:
+        """The id of the run of this name, made now or, in a resumed study, taken up again; `title` is what it shows.
+
+        `experiment` is the config dataclass that the run shows.
+        """
         if name in self.runs:
             self.client.update_run(self.runs[name], status="RUNNING")
             return self.runs[name]

@@ -1,10 +1,14 @@
 """Captions from prefixes: tokenizer, prefix forms, GPT-2, search."""
 
+from regioncap.decoder.bpe_tokenizer import train_bpe
 from regioncap.decoder.gpt2 import Gpt2Decoder, Gpt2DecoderConfig
+from regioncap.decoder.normalise import normalise
 from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix, TokenPrefix, TokenPrefixConfig
 from regioncap.decoder.search import Captions, SearchConfig, search
 from regioncap.decoder.state import DecoderState
-from regioncap.decoder.tokenizer import CaptionTokenizer, EncodedCaptions, normalise
+from regioncap.decoder.stored_tokenizer import stored_tokenizer
+from regioncap.decoder.tokenizer import CaptionTokenizer, EncodedCaptions
+from regioncap.decoder.word_tokenizer import train_words
 
 __all__ = [
     "CaptionTokenizer",
@@ -21,4 +25,7 @@ __all__ = [
     "TokenPrefixConfig",
     "normalise",
     "search",
+    "stored_tokenizer",
+    "train_bpe",
+    "train_words",
 ]

@@ -1,33 +1,17 @@
-"""Captions to word ids and back."""
+"""Captions to token ids and back, whatever the tokens are: words, pieces of words, GPT-2's bytes."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Int
-from tokenizers import Regex, Tokenizer, normalizers
-from tokenizers.models import WordLevel
-from tokenizers.normalizers import Normalizer
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
-PAD, BOS, EOS, UNK, NUMBER = "<pad>", "<bos>", "<eos>", "<unk>", "<num>"
-_SPECIAL = (PAD, BOS, EOS, UNK)
-_HELD = "\ue000"  # stands for <num> while punctuation is removed; private use, which is removed before
-
-
-def normalise(caption: str, *, numbers: bool = False) -> str:
-    """A caption as the decoder sees it (paper, sec. 4.2): lower case, no punctuation, single spaces.
-
-    Punctuation, symbols and control characters become spaces, so "a man's t-shirt" is "a man s t shirt": words that
-    other captions share. With `numbers`, a number that stands alone ("12", "3.5", "1,000") becomes `<num>`; "2nd"
-    stays. Applying it twice changes nothing.
-    """
-    return str(_normaliser(numbers).normalize_str(caption))
+PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
+"""Special tokens of a trained tokenizer, ids 0 to 3. A stored GPT-2 has its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,55 +20,35 @@ class EncodedCaptions:
 
     tokens: Int[Tensor, "L T"]
     mask: Bool[Tensor, "L T"]
-    """False on padding."""
+    """False on padding. It alone says so: a GPT-2 pads with its eos."""
 
 
 class CaptionTokenizer:
-    """Word-level tokenizer in transformers' own format (`tokenizer`, a `PreTrainedTokenizerFast`).
+    """A tokenizer in transformers' own format (`tokenizer`) and what captioning needs to know of it.
 
-    Special ids: `pad`, `bos`, `eos`, `unk`. Captions are normalised by `normalise` on the way in.
+    Made by `train_words`, `train_bpe` or `stored_tokenizer`; `load` reads any of them back. Special ids: `pad`, `bos`,
+    `eos`, `unk`; they may be one and the same, as in GPT-2. Captions are normalised by `normalise` on the way in.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: TokenizersBackend) -> None:
+        special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "unk")}
+        absent = [name for name, token in special.items() if token is None]
+        if absent:
+            raise ValueError(f"the tokenizer has no {' and no '.join(absent)} token: is it a caption tokenizer?")
+        if tokenizer.backend_tokenizer.normalizer is None:
+            raise ValueError("the tokenizer does not normalise captions: read it with stored_tokenizer")
         self.tokenizer = tokenizer
-        self.pad, self.bos, self.eos, self.unk = (int(tokenizer.vocab[token]) for token in _SPECIAL)
-
-    @classmethod
-    def train(cls, captions: Iterable[str], *, min_count: int = 5, numbers: bool = False) -> "CaptionTokenizer":
-        """Know the words that appear at least `min_count` times, by falling count, then by alphabet.
-
-        Raises ValueError if there is no caption or no word is that frequent.
-        """
-        if min_count < 1:
-            raise ValueError(f"tokenizer.min_count must be at least 1, got {min_count}")
-        normaliser = _normaliser(numbers)
-        counts = Counter(word for caption in captions for word in normaliser.normalize_str(caption).split())
-        words = sorted((word for word, n in counts.items() if n >= min_count), key=lambda word: (-counts[word], word))
-        if not words:
-            raise ValueError(
-                f"tokenizer: no word appears {min_count} times among {counts.total()} words of the training captions: "
-                "give more captions or lower tokenizer.min_count"
-            )
-        vocabulary = {word: i for i, word in enumerate((*_SPECIAL, *words))}
-        fast = Tokenizer(WordLevel(vocabulary, unk_token=UNK))
-        fast.normalizer = normaliser
-        fast.pre_tokenizer = WhitespaceSplit()
-        fast.post_processor = TemplateProcessing(
-            single=f"{BOS} $A {EOS}", special_tokens=[(token, vocabulary[token]) for token in (BOS, EOS)]
-        )
-        special = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS, "unk_token": UNK}
-        return cls(PreTrainedTokenizerFast(tokenizer_object=fast, **special))  # type: ignore[no-untyped-call]
+        self.pad, self.bos, self.eos, self.unk = (int(token) for token in special.values())
 
     @classmethod
     def load(cls, folder: Path) -> "CaptionTokenizer":
-        """Read what `save` wrote. Raises ValueError if the folder holds no tokenizer of this kind."""
+        """Read what `save` wrote. Raises ValueError if the folder holds no tokenizer of ours."""
         if not (folder / "tokenizer.json").is_file():
             raise ValueError(f"{folder}: found no tokenizer.json: give a folder written by CaptionTokenizer.save")
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        missing = [token for token in _SPECIAL if token not in tokenizer.vocab]
-        if missing:
-            raise ValueError(f"{folder}/tokenizer.json: has no {', '.join(missing)}: is it a caption tokenizer's?")
-        return cls(tokenizer)
+        try:
+            return cls(PreTrainedTokenizerFast.from_pretrained(folder))
+        except ValueError as error:
+            raise ValueError(f"{folder}/tokenizer.json: {error}") from error
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, readable by transformers' `AutoTokenizer`."""
@@ -95,20 +59,20 @@ class CaptionTokenizer:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Every token by id, special ones included."""
+        """Every token by id as it is stored, special ones included: pieces of words carry the mark of their kind."""
         return tuple(self.tokenizer.convert_ids_to_tokens(list(range(len(self)))))
 
     @property
     def unspoken(self) -> tuple[int, ...]:
-        """Ids a caption must not contain (pad, bos, unk): for `search`'s `suppress`."""
-        return (self.pad, self.bos, self.unk)
+        """Ids a caption must not contain (pad, bos, unk, but for one that is eos too): for `search`'s `suppress`."""
+        return tuple(sorted({self.pad, self.bos, self.unk} - {self.eos}))
 
     def normalise(self, caption: str) -> str:
         """`normalise` as this tokenizer was trained with."""
         return str(self.tokenizer.backend_tokenizer.normalizer.normalize_str(caption))
 
     def encode(self, captions: Sequence[str], max_tokens: int | None = None) -> EncodedCaptions:
-        """Ids of [bos, words, eos], padded at the end to the longest.
+        """Ids of [bos, tokens, eos], padded at the end to the longest.
 
         Captions longer than `max_tokens` (bos and eos included) are cut, without eos: a cut is no place to end.
         Raises ValueError for no captions, or a limit below 2.
@@ -118,28 +82,19 @@ class CaptionTokenizer:
         if max_tokens is not None and max_tokens < 2:
             raise ValueError(f"max_tokens must leave room for bos and one more token, got {max_tokens}")
         clean = [self.normalise(caption) for caption in captions]  # else a caption that says "<eos>" would end there
-        rows = [encoded.ids[:max_tokens] for encoded in self.tokenizer.backend_tokenizer.encode_batch(clean)]
+        encoded = self.tokenizer.backend_tokenizer.encode_batch(clean, add_special_tokens=False)
+        rows = [[self.bos, *row.ids, self.eos][:max_tokens] for row in encoded]
         lengths = torch.tensor([len(row) for row in rows])
         longest = int(lengths.max())
         tokens = torch.tensor([row + [self.pad] * (longest - len(row)) for row in rows])
         return EncodedCaptions(tokens=tokens, mask=torch.arange(longest) < lengths[:, None])
 
     def decode(self, ids: Int[Tensor, " T"]) -> str:
-        """The words up to the first eos, special tokens left out."""
+        """The text up to the first eos behind the beginning, special tokens left out, words a space apart."""
         said = ids.tolist()
+        if said and said[0] == self.bos:
+            said = said[1:]
         if self.eos in said:
             said = said[: said.index(self.eos)]
-        return str(self.tokenizer.decode(said, skip_special_tokens=True))
-
-
-def _normaliser(numbers: bool) -> Normalizer:
-    steps = [normalizers.NFC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\p{C}+"), " ")]
-    if numbers:
-        steps += [
-            normalizers.Replace(NUMBER, _HELD),
-            normalizers.Replace(Regex(r"(?<![\w.,])\d+(?:[.,]\d+)*(?!\w)"), _HELD),
-        ]
-    steps.append(normalizers.Replace(Regex(r"[\p{P}\p{S}]+"), " "))
-    if numbers:
-        steps.append(normalizers.Replace(_HELD, NUMBER))
-    return normalizers.Sequence([*steps, normalizers.Replace(Regex(r"[\s\p{Z}]+"), " "), normalizers.Strip()])
+        text = self.tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return " ".join(str(text).split())
