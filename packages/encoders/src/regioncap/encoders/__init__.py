@@ -1,6 +1,9 @@
 """Image, region and text encoders of RegionCap (eqs. 1, 2 and 6)."""
 
+from regioncap.encoders.clip import ClipEncoder, ClipEncoderConfig
 from regioncap.encoders.clip_head import ClipHead, ClipHeadConfig
+from regioncap.encoders.clip_tail import ClipTail, ClipTailConfig
+from regioncap.encoders.clip_text import ClipText
 from regioncap.encoders.contrastive import (
     ContrastiveConfig,
     RetrievalRecall,
@@ -22,8 +25,13 @@ from regioncap.encoders.text import TextEncoder, TextEncoderConfig
 
 __all__ = [
     "BoxTargets",
+    "ClipEncoder",
+    "ClipEncoderConfig",
     "ClipHead",
     "ClipHeadConfig",
+    "ClipTail",
+    "ClipTailConfig",
+    "ClipText",
     "ContrastiveConfig",
     "Detections",
     "Detector",
