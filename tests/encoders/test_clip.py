@@ -64,7 +64,10 @@ def test_equals_transformers_wherever_it_is_cut(folder, config, pictures, left):
 
 def test_texts_equal_transformers_and_their_batch_mates_change_nothing(folder, config):
     encoder = config.build()
-    model, tokenizer = AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = (
+        AutoModel.from_pretrained(folder, dtype=torch.float32).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
     length = model.config.text_config.max_position_embeddings
     with torch.no_grad():
         for text, ours in zip(WORDS, encoder.embed_text([*WORDS, WORDS[0]]), strict=False):

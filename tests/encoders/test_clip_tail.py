@@ -20,7 +20,9 @@ SMALL = ClipTailConfig(
 
 def build(config=SMALL, dim=6):
     torch.manual_seed(0)
-    tail = config.build(config.tokens * config.width if config.layers else config.width, 7 if config.projected else 8, dim)
+    tail = config.build(
+        config.tokens * config.width if config.layers else config.width, 7 if config.projected else 8, dim
+    )
     with torch.no_grad():
         for parameter in tail.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -22,7 +22,9 @@ def test_int8_is_the_equation(bias):
         step = float(row.abs().max()) / 127
         for o in range(12):
             grain = float(weight[o].abs().max()) / 127
-            sums = sum(round(a / step) * round(w / grain) for a, w in zip(row.tolist(), weight[o].tolist(), strict=True))
+            sums = sum(
+                round(a / step) * round(w / grain) for a, w in zip(row.tolist(), weight[o].tolist(), strict=True)
+            )
             y[i, j, o] = step * grain * sums + (float(layer.bias[o]) if bias else 0.0)
     torch.testing.assert_close(fast(x), y, atol=1e-5, rtol=1e-4)
 

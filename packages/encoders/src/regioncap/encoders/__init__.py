@@ -1,5 +1,6 @@
 """Image, region and text encoders of RegionCap (eqs. 1, 2 and 6)."""
 
+from regioncap.encoders.backbones import Backbone, EfficientNetLite0Config, ResNetConfig, VitMapConfig
 from regioncap.encoders.clip import ClipEncoder, ClipEncoderConfig
 from regioncap.encoders.clip_head import ClipHead, ClipHeadConfig
 from regioncap.encoders.clip_tail import ClipTail, ClipTailConfig
@@ -24,6 +25,7 @@ from regioncap.encoders.small_bert import SmallBertConfig, build_small_bert
 from regioncap.encoders.text import TextEncoder, TextEncoderConfig
 
 __all__ = [
+    "Backbone",
     "BoxTargets",
     "ClipEncoder",
     "ClipEncoderConfig",
@@ -38,6 +40,7 @@ __all__ = [
     "DetectorConfig",
     "DetectorTrainingConfig",
     "EfficientNetLite0",
+    "EfficientNetLite0Config",
     "FasterRcnnEncoder",
     "FasterRcnnEncoderConfig",
     "GridEncoder",
@@ -45,10 +48,12 @@ __all__ = [
     "ImageEncoder",
     "ImageFeatures",
     "Regions",
+    "ResNetConfig",
     "RetrievalRecall",
     "SmallBertConfig",
     "TextEncoder",
     "TextEncoderConfig",
+    "VitMapConfig",
     "build_small_bert",
     "info_nce",
     "load_detector",

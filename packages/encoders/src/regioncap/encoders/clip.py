@@ -16,7 +16,6 @@ from regioncap.encoders.clip_text import ClipText
 from regioncap.encoders.fast_linear import PRECISIONS, Precision, quicken
 from regioncap.encoders.image_features import ImageFeatures
 from regioncap.encoders.preprocessing import load_preprocessing
-
 from regioncap.encoders.weights import MODEL_FILES, TOKENIZER_FILES, find_checkpoint, load_pretrained, load_tokenizer
 
 _WAY_OUT = (

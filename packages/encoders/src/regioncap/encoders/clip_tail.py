@@ -60,7 +60,8 @@ class ClipTail(nn.Module):
 
     It stands where a `ClipHead` can stand. `pooled` are the hidden states before those layers, flattened: the result
     is that of the whole CLIP, and phase 2 trains the last layers without running those below. It never saw a training
-    image of a study, so there is nothing to cross-fit. B images, G = tokens * width, L texts, T channels, D joint width.
+    image of a study, so there is nothing to cross-fit. B images, G = tokens * width, L texts, T channels, D joint
+    width.
     """
 
     def __init__(self, config: ClipTailConfig, pooled_dim: int, text_dim: int, dim: int) -> None:

@@ -11,7 +11,7 @@ from regioncap.encoders.text import embed_distinct
 
 
 class ClipText(nn.Module):
-    """Text vectors before the projection; `ClipTail.embed_text` takes them into the joint space. L texts, T channels."""
+    """Text vectors before the projection, which `ClipTail.embed_text` has. L texts, T channels."""
 
     def __init__(self, model: Any, tokenizer: Any, positions: int) -> None:
         super().__init__()
