@@ -86,7 +86,7 @@ def test_shapes_are_those_announced(config, pictures):
     assert seen.regions.features.shape == (4, encoder.regions_per_image, encoder.region_dim) == (4, 16, 32)
     assert seen.regions.words.shape == (4, 16, 0)
     assert bool(seen.regions.valid.all())
-    assert encoder.tail.embed_image(seen.pooled).shape == encoder.embed_text(WORDS + ["x"]).shape == (4, encoder.dim)
+    assert encoder.tail.embed_image(seen.pooled).shape == encoder.embed_text([*WORDS, "x"]).shape == (4, encoder.dim)
     open_encoder = replace(config, trainable_layers=2).build()
     assert open_encoder.pooled_dim == open_encoder.pool(columns(encoder, pictures)[0]).shape[1] >= 16 * 32
 
@@ -193,7 +193,7 @@ def test_bad_config_and_bad_input_are_named(config):
         replace(config, trainable_layers=3).build()
     with pytest.raises(ValueError, match=r"\(32, 64\) high and wide, the CLIP wants \(64, 64\)"):
         config.build().pool(torch.zeros(1, 3, 32, 64))
-    with pytest.raises(ValueError, match="there is no folder ./nowhere"):
+    with pytest.raises(ValueError, match=r"there is no folder \./nowhere"):
         ClipEncoderConfig(weights="./nowhere").build()
 
 

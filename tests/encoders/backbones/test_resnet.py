@@ -62,7 +62,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resnet")
     shape = PublishedConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1])
     lively(ResNetModel(shape)).save_pretrained(folder)
-    ConvNextImageProcessor(size={"shortest_edge": 224}).save_pretrained(folder)
+    ConvNextImageProcessor(
+        size={"shortest_edge": 224}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+    ).save_pretrained(folder)
     return folder
 
 

@@ -92,7 +92,5 @@ def one_line(error: Exception) -> str:
         return "its weights file holds more than tensors, or is damaged; nothing of it was run"
     text = str(error).strip()
     if "couldn't connect" in text or "offline mode is enabled" in text:
-        return (
-            "there is no such folder or installed package here, and the hub is not reachable or HF_HUB_OFFLINE is set"
-        )
+        return "it is no folder or installed package here, and the hub is not reachable or HF_HUB_OFFLINE is set"
     return " ".join(text.split("\n\n")[0].split()) if text else type(error).__name__
