@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from regioncap.decoder import CaptionTokenizer
-from regioncap.encoders import ClipHead
+from regioncap.encoders import ImageTextHead
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.guidance import KeywordBank, NoGuidanceConfig
@@ -17,7 +17,7 @@ def build_captioner(
     *,
     region_dim: int,
     text_dim: int,
-    clip_head: ClipHead,
+    clip_head: ImageTextHead,
     tokenizer: CaptionTokenizer,
     scene_bank: KeywordBank,
     detail_bank: KeywordBank,

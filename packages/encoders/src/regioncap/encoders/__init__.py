@@ -5,6 +5,7 @@ from regioncap.encoders.clip import ClipEncoder, ClipEncoderConfig
 from regioncap.encoders.clip_head import ClipHead, ClipHeadConfig
 from regioncap.encoders.clip_tail import ClipTail, ClipTailConfig
 from regioncap.encoders.clip_text import ClipText
+from regioncap.encoders.composite import CompositeEncoder, GlobalEncoder
 from regioncap.encoders.contrastive import (
     ContrastiveConfig,
     RetrievalRecall,
@@ -19,6 +20,7 @@ from regioncap.encoders.faster_rcnn import FasterRcnnEncoder, FasterRcnnEncoderC
 from regioncap.encoders.grid import GridEncoder, GridEncoderConfig
 from regioncap.encoders.image_encoder import ImageEncoder
 from regioncap.encoders.image_features import ImageFeatures
+from regioncap.encoders.image_text_head import ImageTextHead, ImageTextHeadConfig
 from regioncap.encoders.images import load_image, read_image
 from regioncap.encoders.regions import Regions
 from regioncap.encoders.small_bert import SmallBertConfig, build_small_bert
@@ -34,6 +36,7 @@ __all__ = [
     "ClipTail",
     "ClipTailConfig",
     "ClipText",
+    "CompositeEncoder",
     "ContrastiveConfig",
     "Detections",
     "Detector",
@@ -43,10 +46,13 @@ __all__ = [
     "EfficientNetLite0Config",
     "FasterRcnnEncoder",
     "FasterRcnnEncoderConfig",
+    "GlobalEncoder",
     "GridEncoder",
     "GridEncoderConfig",
     "ImageEncoder",
     "ImageFeatures",
+    "ImageTextHead",
+    "ImageTextHeadConfig",
     "Regions",
     "ResNetConfig",
     "RetrievalRecall",
