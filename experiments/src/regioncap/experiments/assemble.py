@@ -1,11 +1,13 @@
 """A captioner from an experiment's configs: every runtime fact is handed over here and nowhere else."""
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from regioncap.decoder import CaptionTokenizer
+from regioncap.decoder import CaptionTokenizer, Gpt2Decoder
 from regioncap.encoders import ImageTextHead
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
@@ -21,11 +23,16 @@ def build_captioner(
     tokenizer: CaptionTokenizer,
     scene_bank: KeywordBank,
     detail_bank: KeywordBank,
+    decoder: Gpt2Decoder | None = None,
 ) -> Captioner:
-    """A captioner with fresh weights drawn from the experiment's seed; the head is copied, never shared."""
+    """A captioner with fresh weights drawn from the experiment's seed; the head is copied, never shared.
+
+    `decoder` stands in for the one that the experiment's config builds.
+    """
     torch.manual_seed(experiment.seed)
     dim = experiment.dim
-    decoder = experiment.decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
+    if decoder is None:
+        decoder = experiment.decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
     return Captioner(
         clip_head=copy.deepcopy(clip_head),
         text_projection=nn.Linear(text_dim, dim),
@@ -38,3 +45,12 @@ def build_captioner(
         ),
         decoder=decoder,
     )
+
+
+def blank_decoder(experiment: Experiment, tokenizer: CaptionTokenizer, folder: Path) -> Gpt2Decoder:
+    """A decoder of the shape that `folder` describes (transformers' config.json), for weights that come from elsewhere.
+
+    A captioner that started from stored weights needs these neither where it is used nor when it is read back.
+    """
+    model = GPT2LMHeadModel(GPT2Config.from_pretrained(folder))
+    return Gpt2Decoder(experiment.decoder, model, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)

@@ -1,6 +1,7 @@
 """A trained captioner on disk: one folder that, with the package, is all one needs to caption.
 
-config.json  model.safetensors  tokenizer/  banks/scene/  banks/detail/  clip_head.json  clip_head.safetensors
+config.json  model.safetensors  tokenizer/  banks/scene/  banks/detail/  clip_head.json  clip_head.safetensors,
+and decoder/config.json, the decoder's shape, where `decoder.weights` is gone into model.safetensors
 """
 
 import json
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
 from regioncap.decoder import CaptionTokenizer
-from regioncap.experiments.assemble import build_captioner
+from regioncap.experiments.assemble import blank_decoder, build_captioner
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
@@ -23,6 +24,7 @@ from regioncap.guidance import KeywordBank
 
 _CONFIG = "config.json"
 _MODEL = "model.safetensors"
+_DECODER = "decoder"
 
 
 class CheckpointError(ValueError):
@@ -54,6 +56,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     }
     (partial / _CONFIG).write_text(json.dumps(config, indent=1))
     checkpoint.tokenizer.save(partial / "tokenizer")
+    if checkpoint.experiment.decoder.weights is not None:
+        checkpoint.captioner.decoder.model.config.save_pretrained(partial / _DECODER)
     checkpoint.scene_bank.save(partial / "banks" / "scene")
     checkpoint.detail_bank.save(partial / "banks" / "detail")
     save_head(checkpoint.captioner.clip_head, partial)
@@ -84,6 +88,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     with _reading(folder / "banks"):
         scene_bank = KeywordBank.load(folder / "banks" / "scene")
         detail_bank = KeywordBank.load(folder / "banks" / "detail")
+    decoder = None
+    if experiment.decoder.weights is not None:
+        with _reading(folder / _DECODER / _CONFIG):
+            decoder = blank_decoder(experiment, tokenizer, folder / _DECODER)
     with _reading(folder / _MODEL, f"does not fit {_CONFIG} beside it"):
         captioner = build_captioner(
             experiment,
@@ -93,6 +101,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             tokenizer=tokenizer,
             scene_bank=scene_bank,
             detail_bank=detail_bank,
+            decoder=decoder,
         )
         load_model(captioner, folder / _MODEL)
     return Checkpoint(

@@ -23,7 +23,7 @@ from regioncap.experiments.captions import batches
 from regioncap.experiments.progress import track
 from regioncap.experiments.schedule import learning_rate_factor
 
-Report = Callable[[int, Mapping[str, float]], None]
+Report = Callable[[int, Mapping[str, int | float]], None]
 """Called with (optimiser step, values)."""
 
 _PER_ROW = 8
@@ -85,7 +85,7 @@ class LanguageResult:
     """Steps that were made."""
     before: Perplexity
     after: Perplexity
-    history: tuple[Mapping[str, float], ...]
+    history: tuple[Mapping[str, int | float], ...]
     """A measurement each: step, perplexity.word, perplexity.token, and the mean loss since the one before."""
     cpu_s: float
     """CPU seconds, measurements included, over all the calls it took."""
@@ -162,7 +162,7 @@ class _Run:
         self.model, self.optimizer, self.file = model, optimizer, file
         self.step = 0
         self.cpu_s = 0.0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, int | float]] = []
         self.best: dict[str, Tensor] = {}
         self.losses: list[float] = []  # since the last measurement
 

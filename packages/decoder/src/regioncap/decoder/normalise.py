@@ -27,5 +27,6 @@ def normaliser(numbers: bool) -> Normalizer:
         ]
     steps.append(normalizers.Replace(Regex(r"[\p{P}\p{S}]+"), " "))
     if numbers:
-        steps.append(normalizers.Replace(_HELD, NUMBER))
+        # Those that a point or a bracket joined to something else, as in ".5", stand alone now.
+        steps += [normalizers.Replace(Regex(r"(?<!\w)\d+(?!\w)"), _HELD), normalizers.Replace(_HELD, NUMBER)]
     return normalizers.Sequence([*steps, normalizers.Replace(Regex(r"[\s\p{Z}]+"), " "), normalizers.Strip()])
