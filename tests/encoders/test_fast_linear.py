@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from regioncap.encoders.fast_linear import BFloat16Linear, Int8Linear, quicken
+from regioncap.encoders.fast_linear import BFloat16Linear, Int8Linear, PatchConvolution, quicken
 
 
 def linear(bias=True, inputs=20, outputs=12):
@@ -26,7 +26,8 @@ def test_int8_is_the_equation(bias):
                 round(a / step) * round(w / grain) for a, w in zip(row.tolist(), weight[o].tolist(), strict=True)
             )
             y[i, j, o] = step * grain * sums + (float(layer.bias[o]) if bias else 0.0)
-    torch.testing.assert_close(fast(x), y, atol=1e-5, rtol=1e-4)
+    assert fast(x).dtype == torch.bfloat16
+    torch.testing.assert_close(fast(x).float(), y, atol=1e-4, rtol=2**-8)
 
 
 @settings(max_examples=30, deadline=None)
@@ -38,13 +39,15 @@ def test_int8_error_is_bounded_for_each_row(rows, scale, seed):
     weight = layer.weight.detach()
     step, grain = x.abs().amax(1, keepdim=True) / 127, weight.abs().amax(1) / 127
     bound = x.abs().sum(1, keepdim=True) * grain / 2 + weight.abs().sum(1) * step / 2 + 20 * step * grain / 4
-    error = (Int8Linear(layer)(x) - layer(x).detach()).abs()
-    assert bool((error <= bound * 1.01 + 1e-5 * scale + 1e-6).all())
+    exact = layer(x).detach()
+    error = (Int8Linear(layer)(x).float() - exact).abs()
+    rounding = 2**-8 * (exact.abs() + bound)  # of the answer, to bfloat16
+    assert bool((error <= bound * 1.01 + rounding + 1e-5 * scale + 1e-6).all())
 
 
 def test_rows_of_zeros_give_the_bias():
     layer = linear()
-    torch.testing.assert_close(Int8Linear(layer)(torch.zeros(2, 20)), layer.bias.detach().expand(2, -1))
+    torch.testing.assert_close(Int8Linear(layer)(torch.zeros(2, 20)), layer.bias.detach().bfloat16().expand(2, -1))
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -59,9 +62,22 @@ def test_bfloat16_rounds_inputs_and_weights(bias):
 
 def test_quicken_replaces_linear_layers_at_every_depth_but_those_torch_reads_past():
     model = nn.ModuleDict({"a": nn.Sequential(linear(), nn.ReLU()), "b": nn.MultiheadAttention(4, 2), "c": linear()})
+    model["patches"], model["other"] = nn.Conv2d(3, 4, 8, 8), nn.Conv2d(3, 4, 3)
     quicken(model, "float32")
     assert isinstance(model["c"], nn.Linear)
     quicken(model, "int8")
     assert isinstance(model["a"][0], Int8Linear)
     assert isinstance(model["c"], Int8Linear)
+    assert isinstance(model["patches"], PatchConvolution)
+    assert isinstance(model["other"], nn.Conv2d)
     assert model["b"](*[torch.randn(3, 1, 4)] * 3)[0].shape == (3, 1, 4)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_patch_convolution_is_the_convolution(bias):
+    torch.manual_seed(0)
+    convolution, x = nn.Conv2d(3, 5, (4, 6), stride=(4, 6), bias=bias), torch.randn(2, 3, 12, 18)
+    fast = PatchConvolution(convolution)(x)
+    assert fast.shape == (2, 5, 3, 3)
+    assert fast.dtype == torch.float32
+    torch.testing.assert_close(fast, convolution(x).detach(), atol=0.03, rtol=0)

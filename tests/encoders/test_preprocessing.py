@@ -54,18 +54,18 @@ def store(folder, processor):
 )
 def test_equals_the_image_processor_to_the_last_bit(processor, photographs, tmp_path):
     source = store(tmp_path, processor)
-    ours, size = load_preprocessing(source)
+    ours = load_preprocessing(source)
     theirs = AutoImageProcessor.from_pretrained(source)
     for picture in photographs:
         pixels = ours.pixels(picture)
-        assert pixels.shape == (3, *size)
+        assert pixels.shape == (3, *ours.size)
         expected = theirs(picture, return_tensors="pt").pixel_values[0]
         torch.testing.assert_close(pixels, expected, atol=0 if theirs.do_normalize else 1e-7, rtol=0)
 
 
 def test_frame_is_the_part_that_is_left(tmp_path, photographs):
     """A marked rectangle is where the frame says it is."""
-    ours, _ = load_preprocessing(store(tmp_path, CLIPImageProcessor(do_normalize=False)))
+    ours = load_preprocessing(store(tmp_path, CLIPImageProcessor(do_normalize=False)))
     picture = Image.new("RGB", (448, 224))
     picture.paste((255, 255, 255), (168, 56, 280, 168))  # 3/8 to 5/8 across, 1/4 to 3/4 down
     assert ours.frame(picture.size).tolist() == [0.25, 0.0, 0.75, 1.0]
@@ -75,7 +75,7 @@ def test_frame_is_the_part_that_is_left(tmp_path, photographs):
 
 
 def test_load_reads_a_file(tmp_path, photographs):
-    ours, _ = load_preprocessing(store(tmp_path, SiglipImageProcessor()))
+    ours = load_preprocessing(store(tmp_path, SiglipImageProcessor()))
     photographs[0].save(tmp_path / "photograph.png")
     pixels, frame = ours.load(tmp_path / "photograph.png")
     assert torch.equal(pixels, ours.pixels(photographs[0]))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from regioncap.encoders.clip_tail import ClipTail
 from regioncap.encoders.clip_text import ClipText
 from regioncap.encoders.fast_linear import PRECISIONS, Precision, quicken
 from regioncap.encoders.image_features import ImageFeatures
-from regioncap.encoders.preprocessing import load_preprocessing
+from regioncap.encoders.preprocessing import Preprocessing, load_preprocessing
 from regioncap.encoders.weights import MODEL_FILES, TOKENIZER_FILES, find_checkpoint, load_pretrained, load_tokenizer
 
 _WAY_OUT = (
@@ -48,7 +49,10 @@ class ClipEncoderConfig:
 
     def build(self) -> "ClipEncoder":
         """Return the frozen encoder. Raises ValueError naming what is missing or does not fit."""
-        return ClipEncoder(self)
+        source = find_checkpoint(self.weights, _FILES, way_out=_WAY_OUT)
+        model = load_pretrained(AutoModel, source, what="CLIP", way_out=_WAY_OUT)
+        tokenizer = load_tokenizer(AutoTokenizer, source, what="CLIP", way_out=_WAY_OUT)
+        return ClipEncoder(self, model=model, tokenizer=tokenizer, preprocessing=load_preprocessing(source))
 
 
 class ClipEncoder(nn.Module):
@@ -60,18 +64,17 @@ class ClipEncoder(nn.Module):
     checkpoint crops, their boxes tile the part of the picture that it sees. B images, N patches, R = W channels.
     """
 
-    def __init__(self, config: ClipEncoderConfig) -> None:
+    def __init__(self, config: ClipEncoderConfig, *, model: Any, tokenizer: Any, preprocessing: Preprocessing) -> None:
+        """`model` is transformers' CLIPModel, SiglipModel or the like, `tokenizer` its own; the model is used up."""
         super().__init__()
         self.config = config
-        source = find_checkpoint(config.weights, _FILES, way_out=_WAY_OUT)
-        model = load_pretrained(AutoModel, source, what="CLIP", way_out=_WAY_OUT)
-        tokenizer = load_tokenizer(AutoTokenizer, source, what="CLIP", way_out=_WAY_OUT)
-        self.preprocessing, self.image_size = load_preprocessing(source)
-        parts = take_apart(model, source, self.image_size, config.trainable_layers)
+        self.preprocessing, self.image_size = preprocessing, preprocessing.size
+        parts = take_apart(model, config.weights, self.image_size, config.trainable_layers)
         self.embeddings, self.blocks, self.readout = parts.embeddings, parts.blocks, parts.readout
         self.class_tokens, self.grid = parts.class_tokens, parts.grid
         self.tail: ClipTail = parts.tail
         self.text = ClipText(model.text_model, tokenizer, model.config.text_config.max_position_embeddings)
+        quicken(self.embeddings, config.precision)
         quicken(self.blocks, config.precision)
         quicken(self.readout, config.precision)
         self.register_buffer("cells", grid_boxes(*self.grid), persistent=False)

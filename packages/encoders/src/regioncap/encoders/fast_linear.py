@@ -20,6 +20,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 def quicken(module: nn.Module, precision: Precision) -> None:
     """Replace every linear layer below `module` by a frozen one of this precision, in place.
 
+    A vision transformer's patch embedding is such a layer too, if in bfloat16 at least.
     Linear layers of a `nn.MultiheadAttention` stay: torch reads their weights past the layer.
     """
     if precision == "float32":
@@ -28,6 +29,8 @@ def quicken(module: nn.Module, precision: Precision) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, fast(child))
+        elif isinstance(child, nn.Conv2d) and child.stride == child.kernel_size and child.groups == 1:
+            setattr(module, name, PatchConvolution(child))
         elif not isinstance(child, nn.MultiheadAttention):
             quicken(child, precision)
 
@@ -71,15 +74,36 @@ class Int8Linear(nn.Module):
         self.bias: Float[Tensor, " O"]
 
     def forward(self, x: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
-        """Return y in float32."""
+        """Return y in bfloat16, whose rounding is a third of int8's."""
         rows = x.flatten(0, -2)
         scale = _scale(rows)
         rounded = (rows * scale.reciprocal()).round_().to(torch.int8)
         sums = torch._int_mm(rounded, self.weight.T)
-        return torch.addcmul(self.bias, sums.float().mul_(scale), self.scale).unflatten(0, x.shape[:-1])
+        y = torch.addcmul(self.bias, sums.float().mul_(scale), self.scale)
+        return y.bfloat16().unflatten(0, x.shape[:-1])
+
+
+class PatchConvolution(nn.Module):
+    """A convolution whose stride is its kernel (a vision transformer's first layer) as a product of matrices, in
+    bfloat16: a quarter of the time. Pixels stay out of int8, which they would fill unevenly."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.kernel_size = convolution.kernel_size
+        self.register_buffer("weight", convolution.weight.detach().bfloat16())
+        self.register_buffer("bias", None if convolution.bias is None else convolution.bias.detach().bfloat16())
+        self.weight: Float[Tensor, "O C P Q"]
+        self.bias: Float[Tensor, " O"] | None
+
+    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B O V U"]:
+        """Return y in float32, as it is what residuals are added to."""
+        high, wide = self.kernel_size
+        patches = x.bfloat16().unfold(2, high, high).unfold(3, wide, wide)  # B C V U P Q
+        rows = patches.permute(0, 2, 3, 1, 4, 5).flatten(3)
+        return F.linear(rows, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2).float()
 
 
 def _scale(rows: Float[Tensor, "R I"]) -> Float[Tensor, "R 1"]:
     """What one step of eight bits is worth in each row; a row of zeros has any scale but zero."""
-    low, high = torch.aminmax(rows, dim=1, keepdim=True)
-    return torch.maximum(high, -low).float().div_(127.0).clamp_(min=1e-12)
+    # torch.aminmax over rows takes ten times as long.
+    return rows.abs().amax(1, keepdim=True).float().div_(127.0).clamp_(min=1e-12)

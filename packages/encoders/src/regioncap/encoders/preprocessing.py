@@ -40,6 +40,14 @@ class Preprocessing:
     """Of red, green and blue, in [0, 255]."""
     std: RedGreenBlue
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what comes out; ValueError if they depend on the picture."""
+        size = self.crop or self.resize
+        if not isinstance(size, tuple):
+            raise ValueError("the preprocessing keeps the aspect and does not crop: its pictures have no fixed size")
+        return size
+
     def load(self, path: Path) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "4"]]:
         """Read a picture; return its pixels, and where they lie: x0 y0 x1 y1 as fractions of the whole picture.
 
@@ -90,8 +98,8 @@ class Preprocessing:
                 return target
 
 
-def load_preprocessing(source: str) -> tuple[Preprocessing, tuple[int, int]]:
-    """Return the preprocessing stored in a folder or under a hub name, and the height and width that come out of it.
+def load_preprocessing(source: str) -> Preprocessing:
+    """Return the preprocessing stored in a folder or under a hub name.
 
     Raises ValueError if it is missing, or does what is not supported here: padding, a longest side, no fixed size.
     """
@@ -104,15 +112,9 @@ def load_preprocessing(source: str) -> tuple[Preprocessing, tuple[int, int]]:
         raise ValueError(f"the image processor of {source} gives pictures of no fixed size ({dict(size)})")
     cut = None if crop is None else (int(crop.height), int(crop.width))
     mean, std = _normalisation(stored)
-    preprocessing = Preprocessing(
-        resize=resize,
-        resample=pil_torch_interpolation_mapping[stored.resample],
-        crop=cut,
-        mean=mean,
-        std=std,
+    return Preprocessing(
+        resize=resize, resample=pil_torch_interpolation_mapping[stored.resample], crop=cut, mean=mean, std=std
     )
-    assert cut is not None or isinstance(resize, tuple)
-    return preprocessing, cut if cut is not None else resize  # type: ignore[return-value]
 
 
 def load_normalisation(source: str) -> tuple[RedGreenBlue, RedGreenBlue]:
