@@ -9,7 +9,7 @@ from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.data.sources import ScenesSource
-from regioncap.experiments.encoders import PhotoEncodersSource, ScenesEncodersSource
+from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
 from regioncap.experiments.language import LanguageConfig
 from regioncap.experiments.objectives import ObjectiveConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
@@ -26,7 +26,7 @@ class Experiment:
     preset: tyro.conf.Suppress[str]
     """The preset this started from; names the study."""
     data: ScenesSource | Flickr8kConfig
-    encoders: ScenesEncodersSource | PhotoEncodersSource
+    encoders: ScenesEncodersSource | PhotoEncodersSource | PaperEncodersSource
     dim: int
     """D, the joint width of regions, words and the fused vector."""
     images: TrainingImagesConfig = field(default_factory=TrainingImagesConfig)

@@ -9,13 +9,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from regioncap.decoder import CaptionTokenizer
-from regioncap.encoders import ClipHead, ClipHeadConfig
+from regioncap.encoders import ClipHeadConfig, ImageTextHead, ImageTextHeadConfig
 from regioncap.encoders.store import FeatureStore, open_store
 from regioncap.experiments.banks import build_banks
 from regioncap.experiments.captions import CaptionTensors, same_count
@@ -45,7 +45,7 @@ class Prepared:
     """n D: cross-fit offsets of the training images (`encoders.cross_fit`)."""
     captions: CaptionTensors
     """Of the training images."""
-    clip_head: ClipHead
+    clip_head: ImageTextHead
     tokenizer: CaptionTokenizer
     scene_bank: KeywordBank
     detail_bank: KeywordBank
@@ -120,22 +120,23 @@ def open_prepared(folder: Path) -> Prepared:
     )
 
 
-def save_head(head: ClipHead, folder: Path) -> None:
-    """Write a CLIP-style head and its shape."""
+def save_head(head: ImageTextHead, folder: Path) -> None:
+    """Write a head and its shape."""
     save_file(head.state_dict(), folder / _HEAD)
     shape = {
-        "pooled_dim": head.image_layers[0].in_features,
-        "text_dim": head.text_projection.in_features,
+        "pooled_dim": head.pooled_dim,
+        "text_dim": head.text_dim,
         "dim": head.dim,
         "config": to_dict(head.config),
     }
     (folder / "clip_head.json").write_text(json.dumps(shape, indent=1))
 
 
-def load_head(folder: Path) -> ClipHead:
+def load_head(folder: Path) -> ImageTextHead:
     """The inverse of `save_head`."""
     shape = json.loads((folder / "clip_head.json").read_text())
-    config = from_dict(ClipHeadConfig, shape["config"], "clip_head")
+    kinds = {kind.__name__: kind for kind in get_args(ImageTextHeadConfig)}
+    config = from_dict(kinds.get(shape["config"]["type"], ClipHeadConfig), shape["config"], "clip_head")
     head = config.build(shape["pooled_dim"], shape["text_dim"], shape["dim"])
     head.load_state_dict(load_file(folder / _HEAD))
     return head
@@ -181,7 +182,7 @@ def _write(
     text = encoders.text.embed(flat).unflatten(0, per_image)  # n C T2
     head, offsets = encoders.fit_head(train.pooled(), text, experiment.dim)
     save_head(head, folder)
-    scene, detail = build_banks(experiment.banks, flat, encoders.text, head)
+    scene, detail = build_banks(experiment.banks, flat, encoders.keywords, head)
     scene.save(folder / "banks" / "scene")
     detail.save(folder / "banks" / "detail")
     save_file(

@@ -1,7 +1,12 @@
 """Image, region and text encoders of RegionCap (eqs. 1, 2 and 6)."""
 
 from regioncap.encoders.augment import AugmentConfig, augment
+from regioncap.encoders.backbones import Backbone, EfficientNetLite0Config, ResNetConfig, VitMapConfig
+from regioncap.encoders.clip import ClipEncoder, ClipEncoderConfig
 from regioncap.encoders.clip_head import ClipHead, ClipHeadConfig
+from regioncap.encoders.clip_tail import ClipTail, ClipTailConfig
+from regioncap.encoders.clip_text import ClipText
+from regioncap.encoders.composite import CompositeEncoder, GlobalEncoder
 from regioncap.encoders.contrastive import (
     ContrastiveConfig,
     RetrievalRecall,
@@ -16,6 +21,7 @@ from regioncap.encoders.faster_rcnn import FasterRcnnEncoder, FasterRcnnEncoderC
 from regioncap.encoders.grid import GridEncoder, GridEncoderConfig
 from regioncap.encoders.image_encoder import ImageEncoder
 from regioncap.encoders.image_features import ImageFeatures
+from regioncap.encoders.image_text_head import ImageTextHead, ImageTextHeadConfig
 from regioncap.encoders.images import load_image, read_image
 from regioncap.encoders.regions import Regions
 from regioncap.encoders.small_bert import SmallBertConfig, build_small_bert
@@ -23,26 +29,39 @@ from regioncap.encoders.text import TextEncoder, TextEncoderConfig
 
 __all__ = [
     "AugmentConfig",
+    "Backbone",
     "BoxTargets",
+    "ClipEncoder",
+    "ClipEncoderConfig",
     "ClipHead",
     "ClipHeadConfig",
+    "ClipTail",
+    "ClipTailConfig",
+    "ClipText",
+    "CompositeEncoder",
     "ContrastiveConfig",
     "Detections",
     "Detector",
     "DetectorConfig",
     "DetectorTrainingConfig",
     "EfficientNetLite0",
+    "EfficientNetLite0Config",
     "FasterRcnnEncoder",
     "FasterRcnnEncoderConfig",
+    "GlobalEncoder",
     "GridEncoder",
     "GridEncoderConfig",
     "ImageEncoder",
     "ImageFeatures",
+    "ImageTextHead",
+    "ImageTextHeadConfig",
     "Regions",
+    "ResNetConfig",
     "RetrievalRecall",
     "SmallBertConfig",
     "TextEncoder",
     "TextEncoderConfig",
+    "VitMapConfig",
     "augment",
     "build_small_bert",
     "info_nce",
