@@ -5,14 +5,16 @@ import torch
 from PIL import Image
 
 from regioncap.encoders import Detections
-from regioncap.experiments.data.coco import BoxData, BoxedImage
+from regioncap.experiments.data.boxes import BoxData, BoxedImage
 from regioncap.experiments.detection import average_precision_50, box_targets, load_pixels
 
 PIXELS = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
 
 
 def boxed(boxes: tuple, labels: tuple, path: Path = Path("x.png")) -> BoxedImage:
-    return BoxedImage(name="x", path=path, width=100, height=50, boxes=boxes, labels=labels)
+    return BoxedImage(
+        name="x", path=path, width=100, height=50, boxes=boxes, labels=labels, attributes=((),) * len(boxes)
+    )
 
 
 DATA = BoxData(
