@@ -6,8 +6,9 @@
                       "attributes": {"colour": ["black", "white"], "size": "large"}}],
      "attributes":  [{"name", "group"}]}
 
-Attributes are ours and optional; without the last list, they are those that the annotations name. Boxes are in pixels of the `width` and `height` beside the file name, which need not be those of the file on disk: a
-picture that was squeezed later keeps its boxes.
+Attributes are ours and optional; without the last list, they are those that the annotations name. Boxes are in pixels
+of the `width` and `height` beside the file name, which need not be those of the file on disk: a picture that was
+squeezed later keeps its boxes.
 """
 
 import json

@@ -8,21 +8,26 @@ made by reading the words of the training split by frequency.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_PREPOSITIONS = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PREPOSITIONS = _words(
     "of with in on at from for to by that who which over under near behind beside between into through above around "
-    "against inside wearing holding".split()
+    "against inside wearing holding"
 )
-_MEASURES = frozenset(
+_MEASURES = _words(
     "group groups crowd bunch pair pairs couple lot lots number pile piles set sets row rows flock pack team line bank "
     "patch patches stack herd body stream pool field bucket bottle glass piece pieces array variety type kind flight "
     "mound plate spray jet puddle cup side top edge bottom middle end back front base part shore closeup close-up view "
-    "picture silhouette collection assortment bag".split()
+    "picture silhouette collection assortment bag"
 )
-_COLLECTIVES = frozenset("people crowd audience family team band couple group pair class".split())
-_NO_NOUN = frozenset(
+_COLLECTIVES = _words("people crowd audience family team band couple group pair class")
+_NO_NOUN = _words(
     "one ones other others another something someone somebody two three four five six many several some each both all "
     "few it them he she his her him they thing things object objects item items something background foreground side "
-    "area back front line race number group pair body image picture shot scene open outside inside".split()
+    "area back front line race number group pair body image picture shot scene open outside inside"
 )
 
 _IRREGULAR = {
@@ -38,10 +43,10 @@ _IRREGULAR = {
     "mice": "mouse",
     "geese": "goose",
 }
-_NO_SINGULAR = frozenset(
+_NO_SINGULAR = _words(
     "glasses sunglasses goggles pants jeans shorts trunks clothes stairs headphones overalls tights leggings scissors "
     "khakis people sheep deer bus grass dress mattress harness canvas gas lens tennis class cactus glass pajamas "
-    "binoculars skis crutches christmas moss cross press".split()
+    "binoculars skis crutches christmas moss cross press"
 )
 
 _ONE_WORD_FOR = {

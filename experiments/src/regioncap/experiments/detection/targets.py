@@ -1,7 +1,5 @@
 """Boxes of a data set as a detector takes them."""
 
-from pathlib import Path
-
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
