@@ -29,7 +29,8 @@ def box_targets(data: BoxData) -> list[BoxTargets]:
     for image in data.images:
         scale = torch.tensor([image.width, image.height] * 2, dtype=torch.float32)
         boxes = torch.tensor(image.boxes, dtype=torch.float32).view(-1, 4) / scale
-        targets.append(BoxTargets(boxes=boxes, labels=torch.tensor(image.labels, dtype=torch.long)))
+        labels = torch.tensor(image.labels, dtype=torch.long)
+        targets.append(BoxTargets(boxes=boxes, labels=labels, attributes=torch.zeros(len(labels), 0, dtype=torch.bool)))
     return targets
 
 
