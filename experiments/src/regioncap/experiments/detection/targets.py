@@ -17,10 +17,18 @@ def load_pixels(data: BoxData, size: int) -> UInt8[Tensor, "n 3 S S"]:
 
 
 def box_targets(data: BoxData) -> list[BoxTargets]:
-    """Per picture its objects, boxes as fractions of it."""
+    """Per picture its objects, boxes as fractions of it, attributes in the order of the data's."""
     targets = []
     for image in data.images:
         scale = torch.tensor([image.width, image.height] * 2, dtype=torch.float32)
-        boxes = torch.tensor(image.boxes, dtype=torch.float32).view(-1, 4) / scale
-        targets.append(BoxTargets(boxes=boxes, labels=torch.tensor(image.labels, dtype=torch.long)))
+        said = torch.zeros(len(image.boxes), len(data.attributes), dtype=torch.bool)
+        for row, own in enumerate(image.attributes):
+            said[row, list(own)] = True
+        targets.append(
+            BoxTargets(
+                boxes=torch.tensor(image.boxes, dtype=torch.float32).view(-1, 4) / scale,
+                labels=torch.tensor(image.labels, dtype=torch.long),
+                attributes=said,
+            )
+        )
     return targets

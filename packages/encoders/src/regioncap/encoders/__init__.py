@@ -8,10 +8,29 @@ from regioncap.encoders.contrastive import (
     retrieval_recall,
     train_clip_head,
 )
-from regioncap.encoders.detector import BoxTargets, Detections, Detector, DetectorConfig, load_detector
-from regioncap.encoders.detector_training import DetectorTrainingConfig, train_detector
+from regioncap.encoders.detection import (
+    AttributeHeadConfig,
+    BoxTargets,
+    Detections,
+    Detector,
+    DetectorConfig,
+    DetectorTrainingConfig,
+    EfficientNetFpnConfig,
+    FasterRcnnEncoder,
+    FasterRcnnEncoderConfig,
+    FeaturePyramid,
+    MeanMlpHeadConfig,
+    NoAttributesConfig,
+    ResNetC4Config,
+    ResNetFpnConfig,
+    SmallTrunkConfig,
+    efficientnet_fpn,
+    load_detector,
+    resnet50_c4,
+    resnet50_fpn,
+    train_detector,
+)
 from regioncap.encoders.efficientnet_lite import EfficientNetLite0, load_efficientnet_lite0
-from regioncap.encoders.faster_rcnn import FasterRcnnEncoder, FasterRcnnEncoderConfig
 from regioncap.encoders.grid import GridEncoder, GridEncoderConfig
 from regioncap.encoders.image_encoder import ImageEncoder
 from regioncap.encoders.image_features import ImageFeatures
@@ -21,6 +40,7 @@ from regioncap.encoders.small_bert import SmallBertConfig, build_small_bert
 from regioncap.encoders.text import TextEncoder, TextEncoderConfig
 
 __all__ = [
+    "AttributeHeadConfig",
     "BoxTargets",
     "ClipHead",
     "ClipHeadConfig",
@@ -29,23 +49,33 @@ __all__ = [
     "Detector",
     "DetectorConfig",
     "DetectorTrainingConfig",
+    "EfficientNetFpnConfig",
     "EfficientNetLite0",
     "FasterRcnnEncoder",
     "FasterRcnnEncoderConfig",
+    "FeaturePyramid",
     "GridEncoder",
     "GridEncoderConfig",
     "ImageEncoder",
     "ImageFeatures",
+    "MeanMlpHeadConfig",
+    "NoAttributesConfig",
     "Regions",
+    "ResNetC4Config",
+    "ResNetFpnConfig",
     "RetrievalRecall",
     "SmallBertConfig",
+    "SmallTrunkConfig",
     "TextEncoder",
     "TextEncoderConfig",
     "build_small_bert",
+    "efficientnet_fpn",
     "info_nce",
     "load_detector",
     "load_efficientnet_lite0",
     "load_image",
+    "resnet50_c4",
+    "resnet50_fpn",
     "retrieval_recall",
     "train_clip_head",
     "train_detector",

@@ -9,7 +9,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
-from regioncap.encoders.detector import BoxTargets, Detector
+from regioncap.encoders.detection.boxes import BoxTargets, mirror
+from regioncap.encoders.detection.detector import Detector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def train_detector(
                 mirror(targets[i]) if flipped else targets[i]
                 for i, flipped in zip(batch.tolist(), mirrored.tolist(), strict=True)
             ]
-            losses = detector.losses(pictures, boxes, config.precision)
+            losses = detector.losses(detector.trunk_features(pictures, config.precision), boxes, config.precision)
             total: Float[Tensor, ""] = torch.stack(list(losses.values())).sum()
             optimizer.zero_grad(set_to_none=True)
             total.backward()
@@ -92,9 +93,3 @@ def train_detector(
             schedule.step()
             report(step, {name: float(loss.detach()) for name, loss in losses.items()})
     detector.eval()
-
-
-def mirror(target: BoxTargets) -> BoxTargets:
-    """Return the boxes of the picture mirrored left to right."""
-    x0, y0, x1, y1 = target.boxes.unbind(-1)
-    return BoxTargets(boxes=torch.stack([1.0 - x1, y0, 1.0 - x0, y1], dim=-1), labels=target.labels)

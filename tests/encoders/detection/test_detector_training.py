@@ -3,21 +3,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from regioncap.encoders.detector import BoxTargets, Detector, DetectorConfig
-from regioncap.encoders.detector_training import DetectorTrainingConfig, mirror, train_detector
+from regioncap.encoders.detection.box_heads import MeanMlpHeadConfig
+from regioncap.encoders.detection.boxes import BoxTargets, mirror
+from regioncap.encoders.detection.detector import Detector, DetectorConfig
+from regioncap.encoders.detection.detector_training import DetectorTrainingConfig, train_detector
+from regioncap.encoders.detection.small_trunk import SmallTrunkConfig
 
 DETECTOR = DetectorConfig(
     classes=("dark", "light"),
     image_size=64,
-    channels=16,
-    blocks=1,
+    trunk=SmallTrunkConfig(channels=16, blocks=1),
+    head=MeanMlpHeadConfig(dim=16),
     anchor_sizes=(16, 24),
     aspect_ratios=(1.0,),
     proposals_before_nms=30,
     proposals=20,
     sampled_rois=16,
     roi_size=3,
-    head_dim=16,
 )
 CONFIG = DetectorTrainingConfig(steps=2, batch_size=2, learning_rate=1e-2)
 
@@ -36,7 +38,8 @@ def squares(n: int, seed: int = 0) -> tuple[torch.Tensor, list[BoxTargets]]:
         ]
         for (x0, y0, x1, y1), value in zip(boxes, (20, 240), strict=True):
             images[i, :, y0:y1, x0:x1] = value
-        targets.append(BoxTargets(boxes=torch.tensor(boxes) / 64, labels=torch.tensor([0, 1])))
+        nothing = torch.zeros(2, 0, dtype=torch.bool)
+        targets.append(BoxTargets(boxes=torch.tensor(boxes) / 64, labels=torch.tensor([0, 1]), attributes=nothing))
     return images, targets
 
 
@@ -59,7 +62,7 @@ def test_it_learns_to_find_and_name_squares() -> None:
     train_detector(detector, images, targets, replace(CONFIG, steps=120, batch_size=8), lambda *_: None)
     assert not detector.training
     unseen, expected = squares(8, seed=9)
-    maps = detector.trunk_features(unseen.float() / 255)
+    maps = detector.pyramid(detector.trunk_features(unseen.float() / 255)).levels
     found = detector.detect(maps, slots=2, score_threshold=0.3, nms_threshold=0.5)
     hits = 0
     for i, target in enumerate(expected):
