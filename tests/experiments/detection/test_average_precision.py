@@ -35,7 +35,8 @@ def detections(rows: list[list[tuple[tuple[float, ...], float, int]]], slots: in
         for j, (box, score, label) in enumerate(own):
             boxes[i, j] = torch.tensor(box) / torch.tensor([100.0, 50.0, 100.0, 50.0])
             scores[i, j], labels[i, j], valid[i, j] = score, label, True
-    return Detections(boxes=boxes, scores=scores, labels=labels, valid=valid)
+    features = torch.zeros(len(rows), slots, 0)
+    return Detections(boxes=boxes, scores=scores, labels=labels, valid=valid, features=features)
 
 
 def test_targets_are_fractions_of_each_picture() -> None:

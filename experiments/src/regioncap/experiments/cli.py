@@ -15,13 +15,14 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
+  regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
 PRESET is `scenes` (procedural pictures, made on the spot) or `photos` (a folder in Flickr8k's layout: --data.root).
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
 """
 
-COMMANDS = ("ablate", "train", "evaluate", "caption", "score", "metrics", "train-scenes-encoders")
+COMMANDS = ("ablate", "train", "evaluate", "caption", "score", "metrics", "train-detector", "train-scenes-encoders")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +49,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands import metrics
 
         return metrics.score_command(arguments) if name == "score" else metrics.metrics_command(arguments)
+    if name == "train-detector":
+        from regioncap.experiments.commands.detector import detector_command
+
+        return detector_command(arguments)
     from regioncap.experiments.commands.study import study_command
 
     return study_command(name, arguments)

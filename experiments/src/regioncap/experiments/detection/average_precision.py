@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
@@ -67,21 +67,33 @@ def class_average_precision(found: Iterable[Detections], data: BoxData, overlap:
     return np.where(precision[0] > -1, precision.mean(axis=0), np.nan)
 
 
-def recall(found: Iterable[Detections], data: BoxData, overlap: float = 0.5) -> Float[np.ndarray, "T"]:
-    """Per box of the data, in order, whether one of the image's found boxes overlaps it so much, whatever its class."""
+def recall(
+    found: Iterable[Detections], data: BoxData, overlap: float = 0.5
+) -> tuple[Bool[np.ndarray, "T"], Bool[np.ndarray, "T"]]:
+    """Per true box, in order: whether a found box of its image overlaps it so much; and whether the best has its class.
+
+    T true boxes.
+    """
     hits: list[np.ndarray] = []
+    named: list[np.ndarray] = []
     row = 0
     for batch in found:
-        for boxes, valid in zip(batch.boxes, batch.valid, strict=True):
+        for boxes, labels, valid in zip(batch.boxes, batch.labels, batch.valid, strict=True):
             image = data.images[row]
             row += 1
             if not image.boxes:
                 continue
             truth = torch.tensor(image.boxes) / torch.tensor([image.width, image.height] * 2)
             own = boxes[valid].cpu()
-            best = box_iou(truth, own).max(dim=1).values if len(own) else torch.zeros(len(truth))
-            hits.append((best >= overlap).numpy().astype(np.float64))
-    return np.concatenate(hits) if hits else np.zeros(0)
+            if not len(own):
+                hits.append(np.zeros(len(truth), dtype=bool))
+                named.append(hits[-1])
+                continue
+            best, which = box_iou(truth, own).max(dim=1)
+            hit = best >= overlap
+            hits.append(hit.numpy())
+            named.append((hit & (labels[valid].cpu()[which] == torch.tensor(image.labels))).numpy())
+    return (np.concatenate(hits), np.concatenate(named)) if hits else (np.zeros(0, bool), np.zeros(0, bool))
 
 
 def mean_by_type(per_class: Float[np.ndarray, "K"], data: BoxData, types: Sequence[str]) -> dict[str, float]:
