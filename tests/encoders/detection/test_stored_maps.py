@@ -54,7 +54,8 @@ def test_stored_maps_are_those_computed(tmp_path: Path, precision: str) -> None:
     for name in computed:
         assert read[name].dtype == torch.float32
         # A convolution may round otherwise in a batch of another size.
-        torch.testing.assert_close(read[name], computed[name], rtol=1e-2 if precision == "bfloat16" else 1e-4, atol=1e-2)
+        rtol = 1e-2 if precision == "bfloat16" else 1e-4
+        torch.testing.assert_close(read[name], computed[name], rtol=rtol, atol=1e-2)
 
 
 def test_a_stored_batch_is_what_was_computed_to_the_last_bit(tmp_path: Path) -> None:
