@@ -1,6 +1,7 @@
 """A trained captioner on disk: one folder that, with the package, is all one needs to caption.
 
 config.json  model.safetensors  tokenizer/  banks/scene/  banks/detail/  clip_head.json  clip_head.safetensors
+detector/ where the experiment trained one
 """
 
 import json
@@ -18,11 +19,13 @@ from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
+from regioncap.experiments.own_detector import detector_folder, with_detector_in
 from regioncap.experiments.prepare import load_head, save_head
 from regioncap.guidance import KeywordBank
 
 _CONFIG = "config.json"
 _MODEL = "model.safetensors"
+_DETECTOR = "detector"
 
 
 class CheckpointError(ValueError):
@@ -58,6 +61,9 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     checkpoint.detail_bank.save(partial / "banks" / "detail")
     save_head(checkpoint.captioner.clip_head, partial)
     save_model(checkpoint.captioner, str(partial / _MODEL))
+    detector = detector_folder(checkpoint.experiment)
+    if detector is not None:
+        shutil.copytree(detector, partial / _DETECTOR, ignore=shutil.ignore_patterns("train.json", "dev.json"))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -76,6 +82,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     with _reading(folder / _CONFIG):
         stored = json.loads((folder / _CONFIG).read_text())
         experiment = from_dict(Experiment, stored["experiment"], "experiment")
+        if (folder / _DETECTOR).is_dir():
+            experiment = with_detector_in(experiment, folder / _DETECTOR)
         region_dim, text_dim = int(stored["region_dim"]), int(stored["text_dim"])
     with _reading(folder / "clip_head.json"):
         clip_head = load_head(folder)

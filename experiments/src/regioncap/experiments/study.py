@@ -21,6 +21,7 @@ from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.generate import generate
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig, Scores
+from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
 from regioncap.experiments.progress import StudyProgress
@@ -96,6 +97,7 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         data = read_data(base.data, options.cache)
         for reason, count in data.skipped.items():
             print(f"{data.root}: left out {count} x {reason}")
+        base = with_detector(base, options.cache)
         encoders = base.encoders.build()
         prepared = prepare(base, data, encoders, options.cache)
         flat = [caption for image in prepared.train_images for caption in image.captions]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
 
 from regioncap.encoders import BoxTargets, Detections, Detector
 from regioncap.encoders.detection.trunk import Maps
@@ -75,16 +75,12 @@ def measure_detector(detector: Detector, batches: Iterable[Maps], data: BoxData,
             size = len(next(iter(levels.values())))
             own = targets[row : row + size]
             row += size
-            # Nothing is suppressed here: each use has its own suppression.
+            # Nothing is suppressed in this call: each of the three uses has its own suppression.
             slots = detector.config.proposals
             bare = detector.detect(levels, slots=slots, score_threshold=0.0, nms_threshold=1.0)
             every.append(_every_class(detector, bare))
-            best.append(
-                _without_features(detector.detect(levels, slots=SLOTS, score_threshold=0.01, nms_threshold=0.5))
-            )
-            regions.append(
-                _without_features(detector.detect(levels, slots=REGIONS, score_threshold=0.0, nms_threshold=0.6))
-            )
+            best.append(_best(bare, slots=SLOTS, score_threshold=0.01, nms_threshold=0.5))
+            regions.append(_best(bare, slots=REGIONS, score_threshold=0.0, nms_threshold=0.6))
             if data.attributes:
                 likely.append(_likely_attributes(detector, levels, own))
     assert row == len(targets), f"{row} pictures came for {len(targets)}"
@@ -107,15 +103,8 @@ def measure_detector(detector: Detector, batches: Iterable[Maps], data: BoxData,
 def _every_class(detector: Detector, found: Detections, score_threshold: float = 0.01) -> Detections:
     """Pairs of box and class instead of boxes, best first; suppression at 0.5 within a class, as in torchvision."""
     scores = F.softmax(detector.model.roi_heads.box_predictor.cls_score(found.features), dim=-1)[..., 1:]  # B N K
-    images = len(scores)
-    out = Detections(
-        boxes=torch.zeros(images, SLOTS, 4),
-        scores=torch.zeros(images, SLOTS),
-        labels=torch.zeros(images, SLOTS, dtype=torch.long),
-        valid=torch.zeros(images, SLOTS, dtype=torch.bool),
-        features=torch.zeros(images, SLOTS, 0),
-    )
-    for i in range(images):
+    out = _empty(len(scores), SLOTS)
+    for i in range(len(scores)):
         slot, label = torch.where(found.valid[i][:, None] & (scores[i] > score_threshold))
         score = scores[i][slot, label]
         kept = batched_nms(found.boxes[i][slot], score, label, 0.5)[:SLOTS]
@@ -125,14 +114,25 @@ def _every_class(detector: Detector, found: Detections, score_threshold: float =
     return out
 
 
-def _without_features(found: Detections) -> Detections:
-    """The features of a thousand pictures would fill the memory."""
+def _best(found: Detections, *, slots: int, score_threshold: float, nms_threshold: float) -> Detections:
+    """What `Detector.detect` gives with these settings, but for the features, which would fill the memory."""
+    out = _empty(len(found.valid), slots)
+    for i, valid in enumerate(found.valid):
+        rows = torch.where(valid & (found.scores[i] > score_threshold))[0]
+        kept = rows[nms(found.boxes[i][rows], found.scores[i][rows], nms_threshold)][:slots]
+        n = len(kept)
+        out.boxes[i, :n], out.scores[i, :n] = found.boxes[i][kept], found.scores[i][kept]
+        out.labels[i, :n], out.valid[i, :n] = found.labels[i][kept], True
+    return out
+
+
+def _empty(images: int, slots: int) -> Detections:
     return Detections(
-        boxes=found.boxes,
-        scores=found.scores,
-        labels=found.labels,
-        valid=found.valid,
-        features=found.features[..., :0].clone(),
+        boxes=torch.zeros(images, slots, 4),
+        scores=torch.zeros(images, slots),
+        labels=torch.zeros(images, slots, dtype=torch.long),
+        valid=torch.zeros(images, slots, dtype=torch.bool),
+        features=torch.zeros(images, slots, 0),
     )
 
 
