@@ -3,14 +3,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from regioncap.encoders import AttributeHeadConfig, FasterRcnnEncoderConfig, NoAttributesConfig
+from regioncap.encoders import (
+    AttributeHeadConfig,
+    EfficientNetFpnConfig,
+    FasterRcnnEncoderConfig,
+    NoAttributesConfig,
+)
+from regioncap.experiments.config_io import to_dict
+from regioncap.experiments.detection import training
 from regioncap.experiments.detection.training import (
     MEASURED,
     STATE,
@@ -68,8 +74,6 @@ training.train_detector_on(config)
 
 def test_killed_twice_it_ends_with_the_same_weights(job: TrainDetectorConfig, tmp_path: Path) -> None:
     """Real processes, killed at a step that no state was saved at."""
-    from regioncap.experiments.config_io import to_dict
-
     job = replace(job, training=replace(job.training, steps=7))
     train_detector_on(replace(job, out=tmp_path / "whole"))
     (tmp_path / "job.json").write_text(json.dumps(to_dict(job)))
@@ -97,8 +101,6 @@ def test_killed_twice_it_ends_with_the_same_weights(job: TrainDetectorConfig, tm
 def test_stored_maps_and_a_trunk_that_runs_in_every_step_teach_the_same(
     job: TrainDetectorConfig, tmp_path: Path
 ) -> None:
-    from regioncap.encoders import EfficientNetFpnConfig
-
     frozen = replace(
         job,
         detector=replace(
@@ -114,8 +116,6 @@ def test_stored_maps_and_a_trunk_that_runs_in_every_step_teach_the_same(
 
 
 def test_maps_are_written_once(job: TrainDetectorConfig, tmp_path: Path) -> None:
-    from regioncap.encoders import EfficientNetFpnConfig
-
     frozen = replace(
         job,
         detector=replace(
@@ -133,9 +133,6 @@ def test_maps_are_written_once(job: TrainDetectorConfig, tmp_path: Path) -> None
 def test_a_full_disk_is_said_before_anything_is_written(
     job: TrainDetectorConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from regioncap.encoders import EfficientNetFpnConfig
-    from regioncap.experiments.detection import training
-
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(training.shutil, "disk_usage", lambda path: usage)
     trunk = EfficientNetFpnConfig(strides=(16, 32), channels=8)

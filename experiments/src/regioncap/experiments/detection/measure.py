@@ -1,7 +1,7 @@
 """A detector's figures on a split: average precision, recall of its regions, attributes."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ class DetectorScores:
         return rounded
 
 
-def measure_detector(detector: Detector, batches: Iterable[Maps], data: BoxData, train: BoxData) -> DetectorScores:
+def measure_detector(detector: Detector, batches: Iterator[Maps], data: BoxData, train: BoxData) -> DetectorScores:
     """Score a detector in evaluation mode on `data`, whose frozen maps come in `batches`, in order.
 
     `train` gives the attributes' majority. What comes after the frozen maps runs in float32.

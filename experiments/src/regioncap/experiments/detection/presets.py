@@ -1,7 +1,7 @@
 """Detectors to start from, each with the training that suits it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from regioncap.encoders import (
     DetectorConfig,
@@ -27,19 +27,9 @@ def scenes() -> DetectorPreset:
 
 
 def efficientnet() -> DetectorPreset:
-    """ImageNet's EfficientNet-Lite0, frozen, under a small pyramid; pictures at 320 px, for small objects.
-
-    The pictures of Flickr8k are 224 px wide here: enlarging them still puts more cells on an object.
-    """
-    at_224 = efficientnet_fpn(FROM_DATA)
+    """ImageNet's EfficientNet-Lite0, frozen, under a small pyramid: learns on photographs in minutes of one core."""
     return DetectorPreset(
-        detector=replace(
-            at_224,
-            image_size=320,
-            anchor_sizes=tuple(round(1.43 * side) for side in at_224.anchor_sizes),
-            roi_scale=112,
-        ),
-        training=DetectorTrainingConfig(steps=2400, learning_rate=2e-3),
+        detector=efficientnet_fpn(FROM_DATA), training=DetectorTrainingConfig(steps=1600, learning_rate=2e-3)
     )
 
 

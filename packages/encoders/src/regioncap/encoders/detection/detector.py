@@ -13,16 +13,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
 from regioncap.encoders.detection.attributes import AttributesConfig, NoAttributesConfig
 from regioncap.encoders.detection.box_heads import HeadConfig, Layer4Head, MeanMlpHeadConfig
+from regioncap.encoders.detection.box_predictor import BoxPredictor, mean_over_boxes
 from regioncap.encoders.detection.boxes import BoxTargets, Detections
 from regioncap.encoders.detection.config_json import to_json
 from regioncap.encoders.detection.efficientnet_fpn import EfficientNetFpnConfig
+from regioncap.encoders.detection.feature_pyramid import LAST, FeaturePyramid, float32, without_last
 from regioncap.encoders.detection.proposals import ProposalHead
 from regioncap.encoders.detection.resnet import ResNetC4Config, ResNetFpnConfig
 from regioncap.encoders.detection.selection import select
@@ -70,6 +71,9 @@ class DetectorConfig:
     """Cells on each side of a region's pooled features."""
     roi_samples: int = 1
     """Points on each side of such a cell that are averaged."""
+    last_map: Literal["none", "names"] = "none"
+    """`names`: the trunk's last map, averaged over a region, stands beside the box head's output; classes and
+    attributes are read from both, boxes refined by the latter. A frozen trunk knows more than a pyramid takes of it."""
     roi_scale: int = 224
     """Side of a box in pixels from which on it is pooled at stride 16; at half of it at stride 8, and so on."""
 
@@ -100,16 +104,6 @@ class DetectorConfig:
         return detector
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeaturePyramid:
-    """What a trunk says of a batch. B images, G channels."""
-
-    levels: Maps
-    """What detection reads, finest first."""
-    pooled_map: Float[Tensor, "B G h w"]
-    """What the image vector is averaged from."""
-
-
 class Detector(nn.Module):
     """torchvision's Faster R-CNN (Ren et al. 2015) over a trunk and heads of choice, with attributes beside classes.
 
@@ -135,6 +129,7 @@ class Detector(nn.Module):
         sizes = tuple(config.anchor_sizes[i : i + per_level] for i in range(0, len(config.anchor_sizes), per_level))
         anchors = AnchorGenerator(sizes, (config.aspect_ratios,) * len(sizes))
         head = config.head.build(trunk.out_channels, config.roi_size)
+        region_dim = head.out_dim + (trunk.pooled_channels if config.last_map == "names" else 0)
         self.model = FasterRCNN(
             trunk,
             min_size=config.image_size,
@@ -158,10 +153,10 @@ class Detector(nn.Module):
                 list(trunk.pooled_levels), config.roi_size, config.roi_samples, canonical_scale=config.roi_scale
             ),
             box_head=head,
-            box_predictor=FastRCNNPredictor(head.out_dim, len(config.classes) + 1),
+            box_predictor=BoxPredictor(region_dim, head.out_dim, len(config.classes)),
         )
-        self.attributes = config.attributes.build(head.out_dim, len(config.classes))
-        self.region_dim: int = head.out_dim
+        self.attributes = config.attributes.build(region_dim, len(config.classes))
+        self.region_dim: int = region_dim
 
     @property
     def trunk(self) -> Trunk:
@@ -183,7 +178,7 @@ class Detector(nn.Module):
         mean, std = (images.new_tensor(x).view(3, 1, 1) for x in (self.trunk.image_mean, self.trunk.image_std))
         normalised = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
         with _arithmetic(images.device, precision):
-            return _float32(self.trunk.frozen_maps(normalised))
+            return float32(self.trunk.frozen_maps(normalised))
 
     @torch.no_grad()
     def pyramid(self, maps: Maps, precision: Precision = "float32") -> FeaturePyramid:
@@ -191,7 +186,7 @@ class Detector(nn.Module):
         with _arithmetic(next(iter(maps.values())).device, precision):
             body_maps = self.trunk.body_maps(maps)
             levels, pooled_map = self.trunk.pyramid(body_maps), self.trunk.pooled_map(body_maps)
-        return FeaturePyramid(levels=_float32(levels), pooled_map=pooled_map.float())
+        return FeaturePyramid(levels=self._with_last(levels, pooled_map), pooled_map=pooled_map.float())
 
     def losses(
         self, maps: Maps, targets: Sequence[BoxTargets], precision: Precision = "float32"
@@ -203,16 +198,18 @@ class Detector(nn.Module):
         """
         assert self.training, "the losses exist in training mode only"
         with _arithmetic(next(iter(maps.values())).device, precision):
-            levels = self.trunk.pyramid(self.trunk.body_maps(maps))
-        levels = _float32(levels)
+            body_maps = self.trunk.body_maps(maps)
+            levels = self.trunk.pyramid(body_maps)
+            last = self.trunk.pooled_map(body_maps) if self.config.last_map == "names" else None
+        levels = self._with_last(levels, last)
         height, width = self._size(levels)
         scale = next(iter(levels.values())).new_tensor([width, height, width, height])
         # Label 0 is torchvision's background.
         pixel_targets = [{"boxes": target.boxes * scale, "labels": target.labels + 1} for target in targets]
-        proposals, proposal_losses = self.model.rpn(self._image_list(levels), levels, pixel_targets)
+        proposals, proposal_losses = self.model.rpn(self._image_list(levels), without_last(levels), pixel_targets)
         heads = self.model.roi_heads
         proposals, matched, labels, offsets = heads.select_training_samples(proposals, pixel_targets)
-        features = heads.box_head(heads.box_roi_pool(levels, proposals, [(height, width)] * len(targets)))
+        features = self._features(levels, proposals, "float32")
         class_loss, box_loss = fastrcnn_loss(*heads.box_predictor(features), labels, offsets)
         objects = torch.cat(labels) > 0
         said = [_rows(target.attributes, own) for target, own in zip(targets, matched, strict=True)]
@@ -243,8 +240,8 @@ class Detector(nn.Module):
         size = self._size(levels)
         device = next(iter(levels.values())).device
         with _arithmetic(device, precision):
-            proposals, _ = self.model.rpn(self._image_list(levels), levels)
-        features = self._head(levels, proposals, precision)
+            proposals, _ = self.model.rpn(self._image_list(levels), without_last(levels))
+        features = self._features(levels, proposals, precision)
         heads = self.model.roi_heads
         logits, offsets = heads.box_predictor(features)
         scores, labels = F.softmax(logits, dim=-1)[:, 1:].max(dim=-1)  # P, P: all pictures' proposals in a row
@@ -278,7 +275,7 @@ class Detector(nn.Module):
         kept = [own[mask] * scale for own, mask in zip(boxes, valid, strict=True)]
         out = boxes.new_zeros(*valid.shape, self.region_dim)
         if valid.any():
-            out[valid] = self._head(levels, kept, precision)
+            out[valid] = self._features(levels, kept, precision)
         return out
 
     def save(self, folder: Path) -> None:
@@ -287,6 +284,17 @@ class Detector(nn.Module):
         half = {name: x.half() if x.is_floating_point() else x for name, x in self.state_dict().items()}
         save_file({name: x.contiguous() for name, x in half.items()}, folder / WEIGHTS_FILE)
         (folder / CONFIG_FILE).write_text(json.dumps(to_json(self.config), indent=2) + "\n")
+
+    def _with_last(self, levels: Maps, last: Float[Tensor, "B G h w"] | None) -> Maps:
+        """The levels as float32, the trunk's last map behind them where regions are named by it."""
+        maps = float32(levels)
+        return {**maps, LAST: last.float()} if self.config.last_map == "names" and last is not None else maps
+
+    def _features(self, levels: Maps, boxes: list[Float[Tensor, "_p 4"]], precision: Precision) -> Float[Tensor, "P R"]:
+        learned = self._head(without_last(levels), boxes, precision)
+        if LAST not in levels:
+            return learned
+        return torch.cat([learned, mean_over_boxes(levels[LAST], boxes, self._size(levels))], dim=-1)
 
     def _head(self, levels: Maps, boxes: list[Float[Tensor, "_p 4"]], precision: Precision) -> Float[Tensor, "P R"]:
         heads = self.model.roi_heads
@@ -308,10 +316,6 @@ class Detector(nn.Module):
 
 def _arithmetic(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def _float32(maps: Maps) -> Maps:
-    return {name: x.float() for name, x in maps.items()}
 
 
 def _rows(attributes: Bool[Tensor, "m A"], matched: Int[Tensor, "p"]) -> Bool[Tensor, "p A"]:

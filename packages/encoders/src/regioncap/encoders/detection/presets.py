@@ -26,6 +26,7 @@ def efficientnet_fpn(
         sampled_anchors=128,
         sampled_rois=64,
         roi_size=5,
+        last_map="names",
         roi_scale=80,
     )
 
