@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from regioncap.encoders.detection.batch_norm import fold_batch_norm
 from regioncap.encoders.detection.boxes import Detections
-from regioncap.encoders.detection.detector import FeaturePyramid
+from regioncap.encoders.detection.feature_pyramid import FeaturePyramid
 from regioncap.encoders.detection.stored import load_detector
 from regioncap.encoders.image_features import ImageFeatures
 from regioncap.encoders.images import load_image
