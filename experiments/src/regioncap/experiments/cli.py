@@ -18,6 +18,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap pretrain-decoder FILE --out DIR        a decoder that has its language from text: --decoder.weights DIR
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
+  regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
 PRESET is `scenes` (procedural pictures, made on the spot) or `photos` (a folder in Flickr8k's layout: --data.root).
@@ -34,6 +35,7 @@ COMMANDS = (
     "pretrain-decoder",
     "score",
     "metrics",
+    "train-detector",
     "train-scenes-encoders",
 )
 
@@ -74,6 +76,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands.search import sweep_search_command
 
         return sweep_search_command(arguments)
+    if name == "train-detector":
+        from regioncap.experiments.commands.detector import detector_command
+
+        return detector_command(arguments)
     from regioncap.experiments.commands.study import study_command
 
     return study_command(name, arguments)

@@ -4,19 +4,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from regioncap.encoders.detector import BoxTargets, DetectorConfig, load_detector
-from regioncap.encoders.faster_rcnn import FasterRcnnEncoderConfig
+from regioncap.encoders.detection.box_heads import MeanMlpHeadConfig
+from regioncap.encoders.detection.boxes import BoxTargets
+from regioncap.encoders.detection.detector import DetectorConfig
+from regioncap.encoders.detection.faster_rcnn import FasterRcnnEncoderConfig
+from regioncap.encoders.detection.small_trunk import SmallTrunkConfig
+from regioncap.encoders.detection.stored import load_detector
 
 DETECTOR = DetectorConfig(
     classes=("cat", "dog"),
     image_size=64,
-    channels=8,
-    blocks=2,
+    trunk=SmallTrunkConfig(channels=8, blocks=2),
+    head=MeanMlpHeadConfig(dim=12),
     anchor_sizes=(12, 24),
     proposals_before_nms=40,
     proposals=20,
     roi_size=3,
-    head_dim=12,
 )
 
 
@@ -25,9 +28,10 @@ def folder(tmp_path_factory) -> Path:
     """A detector that has learned nothing but whose batch norms have seen pictures."""
     torch.manual_seed(0)
     detector = DETECTOR.build().train()
-    target = BoxTargets(boxes=torch.tensor([[0.1, 0.1, 0.4, 0.5]]), labels=torch.tensor([1]))
+    nothing = torch.zeros(1, 0, dtype=torch.bool)
+    target = BoxTargets(boxes=torch.tensor([[0.1, 0.1, 0.4, 0.5]]), labels=torch.tensor([1]), attributes=nothing)
     for _ in range(3):
-        detector.losses(pictures(4), [target] * 4)
+        detector.losses(detector.trunk_features(pictures(4)), [target] * 4)
     # The last layer starts out at random: wider apart, its scores differ from box to box.
     detector.model.roi_heads.box_predictor.cls_score.weight.data.mul_(8)
     path = tmp_path_factory.mktemp("detector")
@@ -115,7 +119,7 @@ def test_region_features_are_the_box_heads_output_for_the_kept_boxes(config: Fas
     images = pictures(2)
     regions = config.build()(images).regions
     model = load_detector(config.weights).model
-    maps = model.backbone((images - 0.5) / 0.25)
+    maps = model.backbone((images - 0.5) / 0.25)["0"]
     for i in range(2):
         boxes = regions.boxes[i][regions.valid[i]] * 64
         expected = model.roi_heads.box_head(model.roi_heads.box_roi_pool({"0": maps[i : i + 1]}, [boxes], [(64, 64)]))
@@ -124,7 +128,7 @@ def test_region_features_are_the_box_heads_output_for_the_kept_boxes(config: Fas
 
 def test_pooled_is_the_map_in_four_by_four_cells(config: FasterRcnnEncoderConfig) -> None:
     images = pictures(2)
-    maps = load_detector(config.weights).model.backbone((images - 0.5) / 0.25)  # 2 12 8 8: cells of 2x2
+    maps = load_detector(config.weights).model.backbone((images - 0.5) / 0.25)["0"]  # 2 12 8 8: cells of 2x2
     pooled = config.build()(images).pooled.view(2, 12, 4, 4)
     for row in range(4):
         for column in range(4):

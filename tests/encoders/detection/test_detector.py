@@ -1,23 +1,24 @@
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 
-from regioncap.encoders.detector import BoxTargets, Detector, DetectorConfig, load_detector
+from regioncap.encoders.detection.box_heads import MeanMlpHeadConfig
+from regioncap.encoders.detection.boxes import BoxTargets
+from regioncap.encoders.detection.detector import Detector, DetectorConfig
+from regioncap.encoders.detection.small_trunk import SmallTrunkConfig
 
 CONFIG = DetectorConfig(
     classes=("cat", "dog", "owl"),
     image_size=64,
-    channels=8,
-    blocks=2,
+    trunk=SmallTrunkConfig(channels=8, blocks=2),
+    head=MeanMlpHeadConfig(hidden=20, dim=12),
     anchor_sizes=(12, 24),
     aspect_ratios=(0.5, 1.0, 2.0),
     proposals_before_nms=40,
     proposals=20,
     sampled_rois=16,
     roi_size=3,
-    head_dim=12,
 )
 
 
@@ -26,7 +27,7 @@ def used_detector(config: DetectorConfig = CONFIG, seed: int = 0) -> Detector:
     torch.manual_seed(seed)
     detector = config.build().train()
     for _ in range(3):
-        detector.losses(pictures(4, seed=seed), [objects(1)] * 4)
+        detector.losses(detector.trunk_features(pictures(4, seed=seed)), [objects(1)] * 4)
     return detector.eval()
 
 
@@ -36,19 +37,25 @@ def pictures(n: int, seed: int = 1, size: int = 64) -> torch.Tensor:
 
 def objects(n: int) -> BoxTargets:
     boxes = torch.tensor([[0.1, 0.1, 0.4, 0.5], [0.5, 0.4, 0.9, 0.8], [0.0, 0.6, 0.3, 1.0]])
-    return BoxTargets(boxes=boxes[:n], labels=torch.tensor([0, 2, 1])[:n])
+    return BoxTargets(
+        boxes=boxes[:n], labels=torch.tensor([0, 2, 1])[:n], attributes=torch.zeros(n, 0, dtype=torch.bool)
+    )
 
 
 def detect(detector: Detector, images: torch.Tensor, **options: float):
     options = {"slots": 16, "score_threshold": 0.1, "nms_threshold": 0.5} | options
-    return detector.detect(detector.trunk_features(images), **options)
+    return detector.detect(maps_of(detector, images), **options)
+
+
+def maps_of(detector: Detector, images: torch.Tensor):
+    return detector.pyramid(detector.trunk_features(images)).levels
 
 
 def test_losses_are_those_of_torchvision() -> None:
     detector = used_detector().train()
     images, targets = pictures(3), [objects(3), objects(1), objects(0)]
     torch.manual_seed(5)
-    ours = detector.losses(images, targets)
+    ours = detector.losses(detector.trunk_features(images), targets)
     torch.manual_seed(5)
     theirs = detector.model(list(images), [{"boxes": t.boxes * 64, "labels": t.labels + 1} for t in targets])
     assert ours.keys() == theirs.keys()
@@ -92,19 +99,20 @@ def test_scores_fall_and_stay_above_the_threshold() -> None:
 
 def test_region_features_do_not_depend_on_other_boxes_or_padding() -> None:
     detector = used_detector()
-    maps = detector.trunk_features(pictures(2))
+    maps = maps_of(detector, pictures(2))
     boxes = torch.tensor([[[0.1, 0.2, 0.6, 0.9], [0.0, 0.0, 0.5, 0.5]], [[0.3, 0.3, 0.8, 0.7], [0.0, 0.0, 0.0, 0.0]]])
     valid = torch.tensor([[True, True], [True, False]])
     together = detector.region_features(maps, boxes, valid)
     assert (together[1, 1] == 0).all()
     for i, j in ((0, 0), (0, 1), (1, 0)):
-        alone = detector.region_features(maps[i : i + 1], boxes[i : i + 1, j : j + 1], valid[i : i + 1, j : j + 1])
+        own = {"0": maps["0"][i : i + 1]}
+        alone = detector.region_features(own, boxes[i : i + 1, j : j + 1], valid[i : i + 1, j : j + 1])
         torch.testing.assert_close(together[i, j], alone[0, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_every_parameter_gets_a_gradient() -> None:
     detector = used_detector().train()
-    torch.stack(list(detector.losses(pictures(4), [objects(3)] * 4).values())).sum().backward()
+    torch.stack(list(detector.losses(detector.trunk_features(pictures(4)), [objects(3)] * 4).values())).sum().backward()
     idle = [n for n, p in detector.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert idle == []
 
@@ -113,14 +121,17 @@ def test_every_parameter_gets_a_gradient() -> None:
     "change",
     [
         {"classes": ("cat", "dog")},
-        {"channels": 12},
-        {"blocks": 1},
+        {"trunk": SmallTrunkConfig(channels=12, blocks=2)},
+        {"trunk": SmallTrunkConfig(channels=8, blocks=1)},
         {"anchor_sizes": (16, 30)},
         {"aspect_ratios": (1.0,)},
         {"proposals_before_nms": 6},
         {"proposals": 5},
         {"roi_size": 2},
-        {"head_dim": 10},
+        {"head": MeanMlpHeadConfig(hidden=20, dim=10)},
+        {"head": MeanMlpHeadConfig(hidden=16, dim=12)},
+        {"proposal_channels": 10},
+        {"roi_samples": 2},
     ],
 )
 def test_every_field_changes_what_is_found(change: dict[str, object]) -> None:
@@ -137,71 +148,33 @@ def test_sampled_rois_change_the_losses() -> None:
     losses = []
     for detector in (few, many):
         torch.manual_seed(3)
-        losses.append(detector.losses(pictures(2), [objects(3)] * 2)["loss_classifier"])
+        losses.append(detector.losses(detector.trunk_features(pictures(2)), [objects(3)] * 2)["loss_classifier"])
     assert not torch.equal(*losses)
 
 
 def test_image_size_is_demanded() -> None:
-    with pytest.raises(ValueError, match="64x64 pixels, got 72x72"):
-        used_detector().trunk_features(pictures(1, size=72))
+    with pytest.raises(ValueError, match="multiples of 8 pixels, got 70x70"):
+        used_detector().trunk_features(pictures(1, size=70))
 
 
 def test_bfloat16_finds_nearly_the_same_features() -> None:
     detector = used_detector()
-    exact = detector.trunk_features(pictures(2))
-    rounded = detector.trunk_features(pictures(2), "bfloat16")
+    pixels = detector.trunk_features(pictures(2))
+    exact, rounded = (detector.pyramid(pixels, precision).levels["0"] for precision in ("float32", "bfloat16"))
     assert rounded.dtype == torch.float32
     assert not torch.equal(exact, rounded)
     torch.testing.assert_close(exact, rounded, rtol=0.1, atol=0.1)
-
-
-def test_saved_detector_comes_back_as_float32(tmp_path) -> None:
-    detector = used_detector()
-    detector.save(tmp_path / "new" / "folder")
-    loaded = load_detector(tmp_path / "new" / "folder")
-    assert loaded.config == CONFIG
-    for name, value in detector.state_dict().items():
-        expected = value.half().float() if value.is_floating_point() else value
-        assert torch.equal(loaded.state_dict()[name], expected)
-        assert loaded.state_dict()[name].dtype == expected.dtype
-
-
-@pytest.mark.parametrize("name", ["detector.json", "detector.safetensors"])
-def test_missing_file_is_named(tmp_path, name: str) -> None:
-    used_detector().save(tmp_path)
-    (tmp_path / name).unlink()
-    with pytest.raises(ValueError, match=rf"{name} is missing"):
-        load_detector(tmp_path)
-
-
-@pytest.mark.parametrize("content", ["not json", "[1]", '{"classes": ["a"], "colour": 3}', '{"classes": []}'])
-def test_broken_config_is_named(tmp_path, content: str) -> None:
-    used_detector().save(tmp_path)
-    (tmp_path / "detector.json").write_text(content)
-    with pytest.raises(ValueError, match=r"detector\.json is no detector config"):
-        load_detector(tmp_path)
-
-
-def test_broken_or_foreign_weights_are_named(tmp_path) -> None:
-    used_detector().save(tmp_path)
-    config = json.loads((tmp_path / "detector.json").read_text())
-    (tmp_path / "detector.json").write_text(json.dumps(config | {"channels": 16}))
-    with pytest.raises(ValueError, match=r"detector\.safetensors does not fit"):
-        load_detector(tmp_path)
-    (tmp_path / "detector.json").write_text(json.dumps(config))
-    (tmp_path / "detector.safetensors").write_bytes(b"cut")
-    with pytest.raises(ValueError, match=r"detector\.safetensors does not fit"):
-        load_detector(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"classes": ()}, "classes"),
-        ({"image_size": 60}, "image_size"),
-        ({"channels": 3}, "channels"),
+        ({"image_size": 0}, "image_size"),
+        ({"positive_share": 1.0}, "positive_share"),
+        ({"proposal_channels": 0}, "proposal_channels"),
+        ({"roi_scale": 0}, "roi_scale"),
         ({"proposals": 0}, "proposals"),
-        ({"blocks": -1}, "blocks"),
         ({"anchor_sizes": ()}, "anchor_sizes"),
     ],
 )
