@@ -23,15 +23,15 @@ def linear_pool(
     weights of a cell's sample points. `step` keeps every so many-th cell in both directions, and computes no other.
     B images, C channels, boxes x0 y0 x1 y1 in pixels, all images' P boxes in a row. Maps and result are channels-last.
     """
-    height, width = maps.shape[1:3]
+    height, width, channels = maps.shape[1:]
     pooled = []
     for image, own in zip(maps, boxes, strict=True):  # h w C
         x0, y0, x1, y1 = (own.to(maps.dtype) * scale).unbind(-1)
         rows = _weights(y0, y1, height, cells, samples)[:, ::step]  # p s h
         columns = _weights(x0, x1, width, cells, samples)[:, ::step]  # p s w
         count, kept = rows.shape[:2]
-        strips = (rows.flatten(0, 1) @ image.flatten(1)).unflatten(1, (width, -1))  # p*s w C
-        pooled.append((columns.repeat_interleave(kept, dim=0) @ strips).view(count, kept, kept, -1))
+        strips = (rows.flatten(0, 1) @ image.flatten(1)).unflatten(1, (width, channels))  # p*s w C
+        pooled.append((columns.repeat_interleave(kept, dim=0) @ strips).view(count, kept, kept, channels))
     return torch.cat(pooled).permute(0, 3, 1, 2)
 
 
