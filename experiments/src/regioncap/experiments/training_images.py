@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regioncap.encoders import AugmentConfig, ImageEncoder, ImageFeatures, augment
 
 
+@runtime_checkable
 class TrainingImages(Protocol):
     """Gives the features of training images by their rows."""
 
