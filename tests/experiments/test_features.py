@@ -1,3 +1,6 @@
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +84,7 @@ def test_command_extracts_and_training_reads_what_it_wrote(
     command: Callable[..., Any], flags: list[str], tmp_path: Path, runs: Path
 ) -> None:
     cut = flags.index("--train.steps")
+    short = [*flags[:cut], "--train.steps", "2", *flags[cut + 2 :]]
     out = tmp_path / "store"
     done = command("extract", "scenes", *flags, "--out", out)
     assert (done.status, done.err) == (0, "")
@@ -89,15 +93,13 @@ def test_command_extracts_and_training_reads_what_it_wrote(
     assert {folder.name.split("-")[0] for folder in out.glob("*/")} == {"train", "val"}
     again = command("extract", "scenes", *flags, "--out", out)
     assert again.status == 0
-    trained = command("train", "scenes", *flags[:cut], "--train.steps", 2, *flags[cut + 2 :], "--features", out, "--out", runs / "stored")  # fmt: skip
+    trained = command("train", "scenes", *short, "--features", out, "--out", runs / "stored")
     assert (trained.status, trained.err) == (0, "")
 
 
 def test_command_lists_what_it_left_out_and_ends_with_status_1(
     command: Callable[..., Any], photographs: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     root = Path(shutil.copytree(photographs, tmp_path / "photographs"))
     (root / "images" / "1001_photo.jpg").write_bytes(b"")
     done = command("extract", "photos", "--data.root", root, "--splits", "train", "--out", tmp_path / "store")
@@ -109,9 +111,6 @@ def test_command_lists_what_it_left_out_and_ends_with_status_1(
 
 @pytest.mark.slow
 def test_two_processes_of_accelerate_write_what_one_writes(photographs: Path, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     arguments = ["-m", "regioncap.experiments.cli", "extract", "photos", "--data.root", str(photographs)]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     stores = []
