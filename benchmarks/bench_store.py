@@ -82,11 +82,13 @@ def spent(call: Callable[[], object]) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def bench_extract(root: Path, rounds: int) -> None:
+def bench_extract(root: Path, rounds: int, most: int, only: str) -> None:
     torch.set_num_threads(1)
     pictures = pictures_of(root)
     for name, (build, count) in ENCODERS.items():
-        encoder = build()
+        if only not in name:
+            continue
+        encoder, count = build(), min(count, most)
         some = dict(list(pictures.items())[:count])
         pixels = [encoder.load(path) for path in some.values()]
         batches = [
@@ -123,12 +125,12 @@ class NoScorer(CaptionScorer):
         return Scores(corpus={"CIDEr": 0.0}, per_image={}, missing={})
 
 
-def bench_epoch(root: Path, rounds: int, cache: Path) -> None:
+def bench_epoch(root: Path, rounds: int, most: int, cache: Path) -> None:
     torch.set_num_threads(1)
     config = TrainConfig(steps=8, evaluations=1, evaluation_images=2)
     base = replace(photos(), data=Flickr8kConfig(root=root), train=config)
     data = base.data.read()
-    small = replace(data, splits={name: images[:256] for name, images in data.splits.items()})
+    small = replace(data, splits={name: images[:most] for name, images in data.splits.items()})
     prepared = prepare(base, small, base.encoders.build(), cache)
     arms = {
         "from the store": base,
@@ -148,13 +150,13 @@ def bench_epoch(root: Path, rounds: int, cache: Path) -> None:
     print(f"an epoch from the store takes {spread([s / e for s, e in zip(stored, encoded, strict=True)])} of the other")
 
 
-def bench_access(root: Path, cache: Path) -> None:
+def bench_access(root: Path, most: int, cache: Path) -> None:
     torch.set_num_threads(1)
     pictures = dict(list(pictures_of(root).items())[:512])
     for name, (build, _) in ENCODERS.items():
         if "float32" in name and "grid" in name:
             continue
-        some = dict(list(pictures.items())[: 512 if "grid" in name else 64])
+        some = dict(list(pictures.items())[: most if "grid" in name else most // 8])
         told(name, extract(some, build(), cache / "features", "access"))
 
 
@@ -179,13 +181,15 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("extract", "epoch", "access"))
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=256, help="at most so many; extraction's fixed costs count more")
+    parser.add_argument("--only", default="", help="extract: encoders with this in their name")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as scratch:
         match options.what:
             case "extract":
-                bench_extract(options.root, options.rounds)
+                bench_extract(options.root, options.rounds, options.images, options.only)
             case "epoch":
-                bench_epoch(options.root, options.rounds, Path(scratch))
+                bench_epoch(options.root, options.rounds, options.images, Path(scratch))
             case "access":
-                bench_access(options.root, Path(scratch))
+                bench_access(options.root, options.images, Path(scratch))

@@ -15,9 +15,7 @@ def test_store_of_the_same_is_found(find):
 
 
 def test_other_settings_of_the_encoder_are_told(find):
-    with pytest.raises(
-        StoreError, match=r"train-\w+: another encoder, config\.scale is 1\.0, not 2\.0\): extract"
-    ):
+    with pytest.raises(StoreError, match=r"train-\w+: another encoder, config\.scale is 1\.0, not 2\.0\): extract"):
         find(scale=2.0)
 
 
