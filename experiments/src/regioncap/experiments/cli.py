@@ -83,3 +83,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     from regioncap.experiments.commands.study import study_command
 
     return study_command(name, arguments)
+
+
+if __name__ == "__main__":  # as `accelerate launch -m` starts it
+    sys.exit(main())
