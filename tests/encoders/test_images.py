@@ -175,21 +175,26 @@ def test_first_frame_of_an_animation_is_the_picture(tmp_path):
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pixels_of_unknown_range_are_refused(mode, tmp_path):
     Image.new(mode, (8, 8), 70000).save(tmp_path / "a.tiff")
-    with pytest.raises(ValueError, match=r"a\.tiff does not decode \(its pixels are numbers of unknown range"):
+    with pytest.raises(ValueError, match=r"a\.tiff does not decode \(pixels of unknown range"):
         load_image(tmp_path / "a.tiff", 8)
 
 
-@given(
-    content=st.binary(min_size=1, max_size=200), start=st.sampled_from([b"", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG"])
-)
+def decodes_or_is_named(path):
+    try:
+        return load_image(path, 8).shape == (3, 8, 8)
+    except ValueError as error:
+        return path.name in str(error) and "\n" not in str(error)
+
+
+STARTS = [b"", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG\r\n\x1a\n"]
+
+
+@given(content=st.binary(min_size=1, max_size=200), start=st.sampled_from(STARTS))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_are_a_picture_or_one_line(content, start, tmp_path):
     path = tmp_path / "any"
     path.write_bytes(start + content)
-    try:
-        assert load_image(path, 8).shape == (3, 8, 8)
-    except ValueError as error:
-        assert "any" in str(error) and "\n" not in str(error)
+    assert decodes_or_is_named(path)
 
 
 @given(cut=st.floats(0, 1), kind=st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"]))
@@ -199,7 +204,4 @@ def test_any_part_of_a_picture_is_a_picture_or_one_line(cut, kind, picture, tmp_
     picture.save(whole, kind)
     path = tmp_path / "part"
     path.write_bytes(whole.getvalue()[: int(cut * len(whole.getvalue()))])
-    try:
-        assert load_image(path, 8).shape == (3, 8, 8)
-    except ValueError as error:
-        assert "part" in str(error) and "\n" not in str(error)
+    assert decodes_or_is_named(path)

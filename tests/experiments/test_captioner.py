@@ -10,7 +10,7 @@ from regioncap.encoders import ImageFeatures, Regions
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.captioner import Captioner, Condition
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.generate import generate, generate_over
+from regioncap.experiments.generate import CaptionGenerator, generate_over
 from regioncap.experiments.prepare import Prepared
 
 IMAGES = 8
@@ -143,7 +143,7 @@ def test_new_images_get_no_offset_and_the_mode_is_left_as_it_was(
         return condition(images, offset)
 
     monkeypatch.setattr(captioner, "condition", spy)
-    generate(captioner, prepared.train.images(torch.arange(3)), prepared.tokenizer, tiny.search)
+    CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(prepared.train.images(torch.arange(3)), "abc")
     (offset, training) = seen[0]
     assert offset.shape == (3, captioner.dim)
     assert not offset.any()

@@ -1,15 +1,13 @@
 """The four packages assembled: image features -> condition -> caption. Data moves left to right only."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from regioncap.decoder import Captions, FusedPrefix, Gpt2Decoder, Prefix, SearchConfig, TokenPrefix, search
+from regioncap.decoder import FusedPrefix, Gpt2Decoder, Prefix, TokenPrefix
 from regioncap.encoders import ImageFeatures, ImageTextHead
 from regioncap.experiments.adapter import AdaptedRegions, Adapter, NoRegions
 from regioncap.graph import EnhancedRegions, Fusion, GlobalOnly, NoGraph, RegionGraph
@@ -85,6 +83,10 @@ class Captioner(nn.Module):
             region_valid=regions.valid,
             region_detail=guidance.region_detail,
             scene_tokens=guidance.scene_tokens,
+            region_boxes=adapted.boxes,
+            detail_tokens=guidance.detail_tokens,
+            detail_words=guidance.detail_words,
+            detail_weights=guidance.detail_weights,
         )
         return Condition(g=g, adapted=adapted, regions=regions, fused=fused, guidance=guidance, prefix=prefix)
 
@@ -97,9 +99,4 @@ class Captioner(nn.Module):
         self, prefix: Prefix, tokens: Int[Tensor, "B C T"], mask: Bool[Tensor, "B C T"]
     ) -> Float[Tensor, ""]:
         """Token cross-entropy (eq. 16), mean over real tokens."""
-        return self.decoder.loss(prefix.embeddings, prefix.valid, tokens, mask)
-
-    @torch.inference_mode()
-    def caption(self, condition: Condition, config: SearchConfig, suppress: Sequence[int] = ()) -> Captions:
-        """Hybrid greedy/beam search from the prefix; ids in `suppress` are never said."""
-        return search(self.decoder, condition.prefix.embeddings, condition.prefix.valid, config, suppress)
+        return self.decoder.loss(prefix.embeddings, prefix.valid, tokens, mask, prefix.added)

@@ -13,6 +13,7 @@ from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSou
 from regioncap.experiments.language import LanguageConfig
 from regioncap.experiments.objectives import ObjectiveConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.training_images import TrainingImagesConfig
 from regioncap.experiments.vocabulary import VocabularyConfig
 from regioncap.graph import FusionConfig, GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
 from regioncap.guidance import NoGuidanceConfig, SemanticGuidanceConfig
@@ -28,6 +29,8 @@ class Experiment:
     encoders: ScenesEncodersSource | PhotoEncodersSource | PaperEncodersSource
     dim: int
     """D, the joint width of regions, words and the fused vector."""
+    images: TrainingImagesConfig = field(default_factory=TrainingImagesConfig)
+    """Whether training takes stored features or encodes pictures at every step."""
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     banks: KeywordBanksConfig = field(default_factory=KeywordBanksConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)

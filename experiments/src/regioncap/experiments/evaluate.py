@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from regioncap.decoder import SearchConfig
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.data.dataset import DataError
 from regioncap.experiments.data.sources import read_data
-from regioncap.experiments.features import extract
+from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.metrics import MetricsConfig, Scores
 from regioncap.experiments.scores_file import write_scores
@@ -32,11 +33,15 @@ class EvaluateOptions:
     """JSON file for corpus and per-image scores."""
     cache: Path = field(default_factory=cache_folder)
     """Where features are kept."""
+    features: Path | None = None
+    """A folder that `regioncap extract` wrote, to read features from instead."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
 
-def evaluate(folder: Path, options: EvaluateOptions) -> Scores:
-    """Caption and score a split with the checkpoint in `folder`; writes `options.out`.
+def evaluate(folder: Path, options: EvaluateOptions, search: SearchConfig | None = None) -> Scores:
+    """Caption and score a split with the checkpoint in `folder`, by its own `search` unless one is given.
+
+    Writes `options.out`.
 
     Raises CheckpointError or DataError naming the file that cannot be used.
     """
@@ -50,9 +55,10 @@ def evaluate(folder: Path, options: EvaluateOptions) -> Scores:
             if not image.captions:
                 raise DataError(f"{image.path} has no caption to be scored against")
         encoders = experiment.encoders.build()
-        store = extract(images, encoders.image, options.cache, encoders.key)
+        source_of_features = FeaturesSource(cache=options.cache, store=options.features)
+        store, _ = source_of_features.open(images, encoders.image, options.split)
         parts = generate_over(
-            checkpoint.captioner, store, checkpoint.tokenizer, experiment.search, describe="caption images"
+            checkpoint.captioner, store, checkpoint.tokenizer, search or experiment.search, describe="caption images"
         )
         texts = [text for part in parts for text in part.texts]
         captions = {image.name: text for image, text in zip(images, texts, strict=True)}

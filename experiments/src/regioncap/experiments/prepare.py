@@ -11,20 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from regioncap.decoder import CaptionTokenizer, stored_tokenizer
+from regioncap.decoder import CaptionTokenizer
 from regioncap.encoders import ClipHeadConfig, ImageTextHead, ImageTextHeadConfig
+from regioncap.encoders.store import FeatureStore, open_store
 from regioncap.experiments.banks import build_banks
 from regioncap.experiments.captions import CaptionTensors, same_count
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
 from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
 from regioncap.experiments.encoders import Encoders
-from regioncap.experiments.features import FeatureStore, extract, open_store
+from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.vocabulary import tokenizer_key
 from regioncap.guidance import KeywordBank
 
@@ -65,23 +64,32 @@ def dev_split(data: CaptionData) -> str:
     raise DataError(f"{data.root} has no 'dev' or 'val' split to choose on; it has {', '.join(data.splits)}")
 
 
-def prepare(experiment: Experiment, data: CaptionData, encoders: Encoders, cache: Path) -> Prepared:
-    """Make what is missing under `cache` and open it.
+def prepare(
+    experiment: Experiment,
+    data: CaptionData,
+    encoders: Encoders,
+    cache: Path,
+    features: FeaturesSource | None = None,
+) -> Prepared:
+    """Make what is missing under `cache` and open it. `features` None encodes into `cache`.
 
-    Raises DataError naming an image without caption; ValueError naming an image that does not decode.
+    Raises DataError naming an image without caption or, unless they are to be left out, images that do not decode.
     """
+    features = features or FeaturesSource(cache=cache)
     train_images, dev_images = data.split("train"), data.split(dev_split(data))
     for image in (*train_images, *dev_images):
         if not image.captions:
             raise DataError(f"{image.path} has no caption: add one to the caption file or take it out of its split")
-    train = extract(train_images, encoders.image, cache, encoders.key)
-    dev = extract(dev_images, encoders.image, cache, encoders.key)
-    folder = cache / "prepared" / _key(experiment, train, dev, train_images, dev_images)
+    train, train_images = features.open(train_images, encoders.image, "train")
+    dev, dev_images = features.open(dev_images, encoders.image, dev_split(data))
+    captions = [caption for image in train_images for caption in image.captions]
+    tokenizer = experiment.vocabulary.tokenizer(captions, experiment.decoder.weights)
+    folder = cache / "prepared" / _key(experiment, tokenizer, encoders.key, train, dev, train_images, dev_images)
     if not (folder / _INDEX).exists():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _write(experiment, train, train_images, encoders, partial)
+        _write(experiment, tokenizer, train, train_images, encoders, partial)
         index = {
             "train": _index_of(train, train_images),
             "dev": _index_of(dev, dev_images),
@@ -136,6 +144,8 @@ def load_head(folder: Path) -> ImageTextHead:
 
 def _key(
     experiment: Experiment,
+    tokenizer: CaptionTokenizer,
+    encoders: str,
     train: FeatureStore,
     dev: FeatureStore,
     train_images: Sequence[CaptionedImage],
@@ -144,9 +154,10 @@ def _key(
     """A digest of all that decides what `_write` writes."""
     parts: list[Any] = [
         experiment.dim,
+        encoders,
         to_dict(experiment.encoders),
-        to_dict(experiment.vocabulary),
-        None if experiment.decoder.weights is None else tokenizer_key(stored_tokenizer(experiment.decoder.weights)),
+        experiment.vocabulary.max_tokens,
+        tokenizer_key(tokenizer),  # the same words, from wherever they come, give the same inputs
         to_dict(experiment.banks),
         str(train.folder.resolve()),
         str(dev.folder.resolve()),
@@ -157,6 +168,7 @@ def _key(
 
 def _write(
     experiment: Experiment,
+    tokenizer: CaptionTokenizer,
     train: FeatureStore,
     images: Sequence[CaptionedImage],
     encoders: Encoders,
@@ -164,13 +176,11 @@ def _write(
 ) -> None:
     captions = same_count([image.captions for image in images])
     flat = [caption for own in captions for caption in own]
-    tokenizer = experiment.vocabulary.tokenizer(flat, experiment.decoder.weights)
     tokenizer.save(folder / "tokenizer")
     encoded = tokenizer.encode(flat, max_tokens=experiment.vocabulary.max_tokens)
     per_image = (len(images), len(captions[0]))
     text = encoders.text.embed(flat).unflatten(0, per_image)  # n C T2
-    pooled = torch.from_numpy(np.asarray(train.pooled, dtype=np.float32))
-    head, offsets = encoders.fit_head(pooled, text, experiment.dim)
+    head, offsets = encoders.fit_head(train.pooled(), text, experiment.dim)
     save_head(head, folder)
     scene, detail = build_banks(experiment.banks, flat, encoders.keywords, head)
     scene.save(folder / "banks" / "scene")

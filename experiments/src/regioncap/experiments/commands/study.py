@@ -7,9 +7,12 @@ from typing import Annotated
 
 import tyro
 
+from regioncap.decoder import SearchConfig
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.caption import CaptionOptions, caption
+from regioncap.experiments.checkpoint import load_experiment
 from regioncap.experiments.commands.parsing import fail, parse
+from regioncap.experiments.commands.preset import preset_of
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.evaluate import EvaluateOptions, evaluate
 from regioncap.experiments.presets import PRESETS
@@ -43,6 +46,8 @@ class EvaluateCommand:
     checkpoint: tyro.conf.Positional[Path]
     """Folder written by `regioncap train` or `ablate`."""
     options: Annotated[EvaluateOptions, tyro.conf.arg(name="")] = field(default_factory=EvaluateOptions)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    """The checkpoint's own unless given here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +59,12 @@ class CaptionCommand:
     paths: tyro.conf.Positional[tuple[Path, ...]]
     """Picture files, and folders to look for them in."""
     options: Annotated[CaptionOptions, tyro.conf.arg(name="")] = field(default_factory=CaptionOptions)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    """The checkpoint's own unless given here."""
 
 
 def _ablate(arguments: Sequence[str]) -> int:
-    preset, rest = _preset("ablate", arguments)
+    preset, rest = preset_of("ablate", arguments)
     default = AblateCommand(study=StudyOptions(out=Path("runs") / preset), experiment=PRESETS[preset]())
     command = parse(AblateCommand, f"regioncap ablate {preset}", rest, default)
     run_study(command.experiment, command.study)
@@ -65,7 +72,7 @@ def _ablate(arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    preset, rest = _preset("train", arguments)
+    preset, rest = preset_of("train", arguments)
     default = TrainCommand(study=StudyOptions(out=Path("runs") / f"{preset}-train"), experiment=PRESETS[preset]())
     command = parse(TrainCommand, f"regioncap train {preset}", rest, default)
     if command.arm not in ARMS:
@@ -75,8 +82,10 @@ def _train(arguments: Sequence[str]) -> int:
 
 
 def _evaluate(arguments: Sequence[str]) -> int:
-    command = parse(EvaluateCommand, "regioncap evaluate", arguments)
-    scores = evaluate(command.checkpoint, command.options)
+    folder, stored = _checkpoint(arguments)
+    default = EvaluateCommand(checkpoint=folder, search=stored) if folder else None
+    command = parse(EvaluateCommand, "regioncap evaluate", arguments, default)
+    scores = evaluate(command.checkpoint, command.options, command.search)
     row = StudyRow(
         arm=command.options.split,
         seeds=1,
@@ -93,8 +102,12 @@ def _evaluate(arguments: Sequence[str]) -> int:
 
 
 def _caption(arguments: Sequence[str]) -> int:
-    command = parse(CaptionCommand, "regioncap caption", arguments)
-    problems = caption(command.checkpoint, command.paths, command.options)
+    folder, stored = _checkpoint(arguments)
+    default = CaptionCommand(checkpoint=folder, paths=(), search=stored) if folder else None
+    command = parse(CaptionCommand, "regioncap caption", arguments, default)
+    if not command.paths:
+        raise ValueError("regioncap caption wants pictures, or folders of them, behind the checkpoint; got none")
+    problems = caption(command.checkpoint, command.paths, command.options, command.search)
     for problem in problems:
         fail(problem)
     return 1 if problems else 0
@@ -106,13 +119,11 @@ def _train_scenes_encoders(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _preset(command: str, arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    if arguments and arguments[0] in PRESETS:
-        return arguments[0], arguments[1:]
-    if arguments and arguments[0] in ("-h", "--help"):
-        return next(iter(PRESETS)), arguments
-    got = repr(arguments[0]) if arguments else "nothing"
-    raise ValueError(f"regioncap {command} wants a preset first ({' or '.join(PRESETS)}), got {got}")
+def _checkpoint(arguments: Sequence[str]) -> tuple[Path | None, SearchConfig]:
+    """The checkpoint that the words begin with, and its search: what the flags then change."""
+    if not arguments or arguments[0].startswith("-"):
+        return None, SearchConfig()
+    return Path(arguments[0]), load_experiment(Path(arguments[0])).search
 
 
 def study_command(name: str, arguments: Sequence[str]) -> int:

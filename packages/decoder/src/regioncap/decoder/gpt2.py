@@ -1,6 +1,6 @@
 """GPT-2 that continues a prefix given in embedding space (eq. 15)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
-from regioncap.decoder.attention import as_bias, attend, attend_shared, causal, compute_dtype, project
+from regioncap.decoder.attention import as_bias, attend, compute_dtype, project
 from regioncap.decoder.dropout import ByteDropout
+from regioncap.decoder.incremental import IncrementalGpt2
+from regioncap.decoder.lora import LoraConfig, adapters_of, merged
 from regioncap.decoder.packing import pack_captions, round_up
-from regioncap.decoder.state import DecoderState
+from regioncap.decoder.projections import Precision
 
 _ROWS = 128
 """Hidden states go to the vocabulary in multiples of this many."""
@@ -36,6 +38,8 @@ class Gpt2DecoderConfig:
     """On embeddings and residual branches, in steps of 1/256. Attention weights are never dropped."""
     weights: str | None = None
     """Folder of a stored GPT-2 (`save_pretrained`) or its hub name; None starts from random weights."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """Low-rank adapters that train in place of the stored weights."""
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "positions"):
@@ -45,6 +49,11 @@ class Gpt2DecoderConfig:
             raise ValueError(f"decoder.width must be a multiple of decoder.heads, got {self.width} and {self.heads}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"decoder.dropout must be in [0, 1), got {self.dropout}")
+        if self.lora.rank and self.weights is None:
+            raise ValueError(
+                f"decoder.lora.rank is {self.lora.rank}, but adapters to random weights learn nothing: name a stored "
+                "GPT-2 with decoder.weights, or set decoder.lora.rank to 0"
+            )
 
     def build(self, vocab_size: int, *, bos: int, eos: int, pad: int) -> "Gpt2Decoder":
         """Make the decoder for a vocabulary; `bos`, `eos` and `pad` are ids of its special tokens.
@@ -81,7 +90,8 @@ class Gpt2Decoder(nn.Module):
     pass over its blocks is ours, because an image's prefix is then computed once for all its captions and beams, and
     in the last block no further than to its keys and values. Attention is causal over the prefix too.
     Prefixes may have holes: a slot counts as a position only where it is valid, so padding anywhere changes nothing.
-    A prefix of length 0 makes it a plain language model.
+    A prefix of length 0 makes it a plain language model. What is `added` joins the embedding of every token of its
+    image's captions, bos included, and of no prefix slot.
     B images, P prefix slots, H width, C captions per image, T tokens of a caption (bos and eos included), V words.
     """
 
@@ -93,6 +103,7 @@ class Gpt2Decoder(nn.Module):
         if model.config.activation_function == "gelu_new":
             for block in self._blocks:
                 block.mlp.act = nn.GELU(approximate="tanh")  # the same function in one pass instead of eight
+        config.lora.adapt(model)
         self.dropout = ByteDropout(config.dropout)
 
     @property
@@ -111,8 +122,16 @@ class Gpt2Decoder(nn.Module):
         return int(self.model.config.n_positions)
 
     def save(self, folder: Path) -> None:
-        """Write transformers' own format; `Gpt2DecoderConfig(weights=str(folder))` reads it back."""
-        self.model.save_pretrained(folder)
+        """Write transformers' own format, adapters merged; `Gpt2DecoderConfig(weights=str(folder))` reads it back."""
+        merged(self.model).save_pretrained(folder)
+
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that training may move: all, or the adapters alone where there are any."""
+        return adapters_of(self) or list(self.parameters())
+
+    def merged(self) -> "Gpt2Decoder":
+        """A decoder without adapters that says the same; itself if it has none. `search` works with it."""
+        return merged(self)
 
     def forward(
         self,
@@ -120,9 +139,10 @@ class Gpt2Decoder(nn.Module):
         valid: Bool[Tensor, "B P"],
         tokens: Int[Tensor, "B C T"],
         mask: Bool[Tensor, "B C T"],
+        added: Float[Tensor, "B H"] | None = None,
     ) -> Float[Tensor, "B C T V"]:
         """Logits of the word after each fed token; zero where `mask` is False."""
-        hidden, order, real = self._hidden(prefix, valid, tokens, mask)
+        hidden, order, real = self._hidden(prefix, valid, tokens, mask, added)
         logits: Tensor = self.model.lm_head(hidden)  # n V, real tokens only
         out = logits.new_zeros(*tokens.shape, logits.shape[-1]).flatten(1, 2)  # B C*T V
         rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(order)
@@ -135,12 +155,13 @@ class Gpt2Decoder(nn.Module):
         valid: Bool[Tensor, "B P"],
         tokens: Int[Tensor, "B C T"],
         mask: Bool[Tensor, "B C T"],
+        added: Float[Tensor, "B H"] | None = None,
     ) -> Float[Tensor, "B C T-1"]:
         """-log p of every token but the first given what stands before it; zero where `mask` is False.
 
         `tokens` are whole captions, bos and eos included. Vocabulary logits are computed for real tokens only.
         """
-        losses, order, real = self._losses(prefix, valid, tokens, mask)
+        losses, order, real = self._losses(prefix, valid, tokens, mask, added)
         out = losses.new_zeros(tokens.shape[0], tokens.shape[1] * (tokens.shape[2] - 1))  # B C*(T-1)
         rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(order)
         out[rows[real], order[real]] = losses
@@ -152,50 +173,26 @@ class Gpt2Decoder(nn.Module):
         valid: Bool[Tensor, "B P"],
         tokens: Int[Tensor, "B C T"],
         mask: Bool[Tensor, "B C T"],
+        added: Float[Tensor, "B H"] | None = None,
     ) -> Float[Tensor, ""]:
         """Cross-entropy of eq. 16: the mean of `token_losses` over the real tokens of the batch."""
-        return self._losses(prefix, valid, tokens, mask)[0].mean()
+        return self._losses(prefix, valid, tokens, mask, added)[0].mean()
 
-    def prefill(
-        self, prefix: Float[Tensor, "B P H"], valid: Bool[Tensor, "B P"]
-    ) -> tuple[Float[Tensor, "B V"], DecoderState]:
-        """Read the prefix and bos once per image: logits of the first word, and the state to step from."""
-        first = torch.full((len(prefix), 1), self.bos, device=prefix.device)
-        x = torch.cat([prefix, self.model.transformer.wte(first)], dim=1)  # B P+1 H
-        real = F.pad(valid, (0, 1), value=True)  # B P+1
-        x = x + self.model.transformer.wpe((real.cumsum(1) - 1).clamp(min=0))
-        bias = as_bias(causal(real), compute_dtype(x))[:, None]
-        keys, values = [], []
-        for layer, block in enumerate(self._blocks, start=1):
-            q, k, v = project(block, x)
-            keys.append(k.contiguous())  # read at every step
-            values.append(v.contiguous())
-            if layer == len(self._blocks):
-                x, q, bias = x[:, -1:], q[:, :, -1:], bias[:, :, -1:]  # only bos is answered
-            x = self._finish(block, x, attend(q, k, v, bias))
-        return self._logits(x[:, 0]), DecoderState.start(tuple(keys), tuple(values), real)
+    def incremental(self, precision: Precision = "float32") -> IncrementalGpt2:
+        """A copy of the present weights, adapters merged, laid out for a search; costs a fraction of a caption's time.
 
-    def step(self, tokens: Int[Tensor, " R"], state: DecoderState) -> tuple[Float[Tensor, "R V"], DecoderState]:
-        """Feed one token per row: logits of the next, and the state that remembers it."""
-        x = self.model.transformer.wte(tokens) + self.model.transformer.wpe(state.next_positions())  # R H
-        bias = as_bias(state.seen, compute_dtype(x))[:, None, None]  # B 1 1 P+1
-        keys, values = [], []
-        for layer, block in enumerate(self._blocks):
-            q, k, v = project(block, x[:, None])  # R heads 1 d
-            k = torch.cat([state.keys[layer], k], dim=2)  # R heads t d
-            v = torch.cat([state.values[layer], v], dim=2)
-            keys.append(k)
-            values.append(v)
-            heard = attend_shared(q, state.prefix_keys[layer], state.prefix_values[layer], bias, k, v)
-            x = self._finish(block, x[:, None], heard)[:, 0]
-        return self._logits(x), state.grown(tuple(keys), tuple(values))
+        Raises ValueError in training mode, where a search would not be what the decoder learns to say.
+        """
+        if self.training:
+            raise ValueError("the decoder is in training mode, where its dropout is on: call eval() before a search")
+        return IncrementalGpt2(merged(self.model), precision, bos=self.bos, eos=self.eos, pad=self.pad)
 
     def _losses(
-        self, prefix: Tensor, valid: Tensor, tokens: Tensor, mask: Tensor
+        self, prefix: Tensor, valid: Tensor, tokens: Tensor, mask: Tensor, added: Tensor | None
     ) -> tuple[Float[Tensor, " n"], Tensor, Tensor]:
         if tokens.shape[-1] < 2:
             raise ValueError(f"captions need bos and at least one more token, got {tokens.shape[-1]} tokens")
-        hidden, order, real = self._hidden(prefix, valid, tokens[..., :-1], mask[..., 1:])
+        hidden, order, real = self._hidden(prefix, valid, tokens[..., :-1], mask[..., 1:], added)
         n = len(hidden)
         padded = F.pad(hidden, (0, 0, 0, round_up(n, _ROWS) - n))  # few shapes, see packing
         logits = self.model.lm_head(padded)[:n].float()  # the sum over the vocabulary needs more than bf16
@@ -203,13 +200,13 @@ class Gpt2Decoder(nn.Module):
         return F.cross_entropy(logits, targets, reduction="none"), order, real
 
     def _hidden(
-        self, prefix: Tensor, valid: Tensor, tokens: Tensor, mask: Tensor
+        self, prefix: Tensor, valid: Tensor, tokens: Tensor, mask: Tensor, added: Tensor | None
     ) -> tuple[Float[Tensor, "n H"], Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
         """Final hidden states of the real tokens, the place each packed slot has in C*T, and which slots are real."""
         self._check_length(prefix.shape[1] + tokens.shape[2])
         width = prefix.shape[1]
         packed = pack_captions(valid, tokens, mask)
-        x = torch.cat([prefix, self.model.transformer.wte(packed.tokens)], dim=1)  # B P+L H
+        x = torch.cat([prefix, self._embed(packed.tokens, added)], dim=1)  # B P+L H
         x = self.dropout(x + self.model.transformer.wpe(packed.positions))
         bias = as_bias(packed.allowed, compute_dtype(x))[:, None]  # B 1 P+L P+L
         *blocks, last = self._blocks
@@ -221,15 +218,16 @@ class Gpt2Decoder(nn.Module):
         x = self._finish(last, x[:, width:], heard)  # nothing reads the prefix after its last keys and values
         return self.model.transformer.ln_f(x[packed.real]), packed.order, packed.real
 
+    def _embed(self, tokens: Int[Tensor, "A *L"], added: Float[Tensor, "A H"] | None) -> Float[Tensor, "A *L H"]:
+        """Word embeddings, joined by what is added to each of them."""
+        words: Tensor = self.model.transformer.wte(tokens)
+        return words if added is None else words + added.view(len(added), *[1] * (words.ndim - 2), -1)
+
     def _finish(self, block: GPT2Block, x: Float[Tensor, "A S H"], heard: Float[Tensor, "A S H"]) -> Tensor:
         """The rest of a block, after its attention."""
         mlp = block.mlp
         x = x + cast(Tensor, self.dropout(block.attn.c_proj(heard)))
         return x + cast(Tensor, self.dropout(mlp.c_proj(mlp.act(mlp.c_fc(block.ln_2(x))))))
-
-    def _logits(self, x: Float[Tensor, "R H"]) -> Float[Tensor, "R V"]:
-        logits: Tensor = self.model.lm_head(self.model.transformer.ln_f(x))
-        return logits
 
     @property
     def _blocks(self) -> list[GPT2Block]:

@@ -20,6 +20,8 @@ class DecoderState:
     """Which prefix slots are real."""
     keys: tuple[Float[Tensor, "R heads t d"], ...]
     values: tuple[Float[Tensor, "R heads t d"], ...]
+    added: Float[Tensor, "B H"] | None = None
+    """Joins the embedding of every token of an image's rows; None adds nothing."""
 
     @classmethod
     def start(
@@ -27,6 +29,7 @@ class DecoderState:
         keys: tuple[Float[Tensor, "B heads S d"], ...],
         values: tuple[Float[Tensor, "B heads S d"], ...],
         seen: Bool[Tensor, "B S"],
+        added: Float[Tensor, "B H"] | None = None,
     ) -> "DecoderState":
         """One row per image, nothing said yet."""
         return cls(
@@ -35,12 +38,19 @@ class DecoderState:
             seen=seen,
             keys=tuple(k[:, :, :0] for k in keys),
             values=tuple(v[:, :, :0] for v in values),
+            added=added,
         )
 
     def next_positions(self) -> Int[Tensor, " R"]:
         """Position of the next token of each row."""
         rows, said = self.keys[0].shape[0], self.keys[0].shape[2]
         return (self.seen.sum(1) + said).repeat_interleave(rows // self.seen.shape[0])
+
+    def added_of_rows(self) -> Float[Tensor, "R H"] | None:
+        """What is added to the next token of each row."""
+        if self.added is None:
+            return None
+        return self.added.repeat_interleave(self.keys[0].shape[0] // self.seen.shape[0], 0)
 
     def grown(
         self, keys: tuple[Float[Tensor, "R heads u d"], ...], values: tuple[Float[Tensor, "R heads u d"], ...]
@@ -63,4 +73,5 @@ class DecoderState:
             prefix_keys=tuple(k.index_select(0, chosen) for k in self.prefix_keys),
             prefix_values=tuple(v.index_select(0, chosen) for v in self.prefix_values),
             seen=self.seen.index_select(0, chosen),
+            added=None if self.added is None else self.added.index_select(0, chosen),
         )

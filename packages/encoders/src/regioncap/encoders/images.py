@@ -85,7 +85,5 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         # Pillow would clip these too, and their range is anybody's guess.
-        raise ValueError(
-            f"its pixels are numbers of unknown range, Pillow's mode {image.mode}; save it with 8 or 16 bits"
-        )
+        raise ValueError(f"pixels of unknown range, Pillow's mode {image.mode}; save it with 8 or 16 bits")
     return image if image.mode == "RGB" else image.convert("RGB")
