@@ -102,40 +102,6 @@ def test_images_and_captions_are_independent():
             torch.testing.assert_close(alone[0, 0], whole[b, c])
 
 
-def test_prefill_and_steps_equal_the_forward_pass():
-    decoder = small().eval()
-    prefix, valid, tokens, _ = batch()
-    tokens = F.pad(tokens, (1, 0), value=decoder.bos)  # B C T+1
-    want = decoder(prefix, valid, tokens, torch.ones_like(tokens, dtype=torch.bool))
-    logits, state = decoder.prefill(prefix, valid)
-    torch.testing.assert_close(logits, want[:, 0, 0], rtol=1e-5, atol=1e-5)
-    state = state.rows(torch.arange(B).repeat_interleave(C))
-    for t in range(1, T + 1):
-        logits, state = decoder.step(tokens[:, :, t].flatten(), state)
-        torch.testing.assert_close(logits.view(B, C, V), want[:, :, t], rtol=1e-5, atol=1e-5)
-
-
-def test_steps_leave_older_states_as_they_were():
-    decoder = small().eval()
-    prefix, valid, _, _ = batch()
-    _, state = decoder.prefill(prefix, valid)
-    first, _ = decoder.step(torch.full((B,), 5), state)
-    decoder.step(torch.full((B,), 6), state.rows(torch.tensor([3, 2, 1, 0])))
-    again, _ = decoder.step(torch.full((B,), 5), state)
-    assert torch.equal(first, again)
-
-
-def test_images_that_leave_do_not_disturb_the_others():
-    decoder = small().eval()
-    prefix, valid, _, _ = batch()
-    _, state = decoder.prefill(prefix, valid)
-    _, state = decoder.step(torch.arange(5, 5 + B), state)
-    everyone, _ = decoder.step(torch.arange(9, 9 + B), state)
-    stay = torch.tensor([0, 3])
-    some, _ = decoder.step(torch.tensor([9, 12]), state.images(stay).rows(stay))
-    torch.testing.assert_close(some, everyone[stay])
-
-
 def test_gradient_reaches_every_parameter_and_the_prefix():
     decoder = small(replace(SMALL, dropout=0.1)).train()
     prefix, valid, tokens, mask = batch()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regioncap.decoder import Gpt2Decoder, Gpt2DecoderConfig, SearchConfig, search
+from regioncap.decoder import Captions, Gpt2Decoder, Gpt2DecoderConfig, SearchConfig, Wording, search
 
 V, H, P, C, T, B, PAD, BOS, EOS = 30, 32, 3, 2, 6, 4, 3, 1, 2
 GREEDY = SearchConfig(greedy_tokens=0, beams=1, max_new_tokens=8)
@@ -34,6 +34,10 @@ def given(slots: int = P) -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(B, slots, H), valid, 0.3 * torch.randn(B, H)
 
 
+def ours(decoder: Gpt2Decoder, prefix: Tensor, valid: Tensor, config: SearchConfig, added: Tensor) -> Captions:
+    return search(decoder.incremental(), prefix, valid, config, Wording(suppress=(BOS, PAD)), added)
+
+
 def captions() -> tuple[Tensor, Tensor]:
     torch.manual_seed(8)
     return torch.randint(4, V, (B, C, T)), torch.arange(T) < torch.randint(2, T + 1, (B, C, 1))
@@ -58,8 +62,8 @@ def test_logits_equal_those_of_transformers_given_the_summed_embeddings(slots: i
 def test_search_equals_generate_by_a_model_with_the_vector_in_its_word_table(slots: int, config: SearchConfig):
     """To add a vector to every word is to have it in every row of the table, the output layer being as it was."""
     decoder, (prefix, valid, added) = small(1), given(slots)
-    found = search(decoder, prefix, valid, config, suppress=(BOS, PAD), added=added)
-    assert len({tuple(row) for row in found.tokens.tolist()}) > 1
+    found = ours(decoder, prefix, valid, config, added)
+    assert len({tuple(row) for row in found.tokens[:, 0].tolist()}) > 1
     for b in range(B):
         model = copy.deepcopy(decoder.model)
         model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())  # no longer tied
@@ -76,7 +80,7 @@ def test_search_equals_generate_by_a_model_with_the_vector_in_its_word_table(slo
             eos_token_id=EOS,
             pad_token_id=PAD,
         )[0]
-        assert torch.equal(found.tokens[b, : len(theirs)], theirs)
+        assert torch.equal(found.tokens[b, 0, : len(theirs)], theirs)
 
 
 @pytest.mark.parametrize("config", [GREEDY, BEAM, HYBRID])
@@ -86,21 +90,21 @@ def test_batched_search_equals_one_by_one(config: SearchConfig):
     with torch.no_grad():  # eos loud enough that some captions end early
         loud = decoder.model.transformer.wte.weight[EOS]
         decoder.model.transformer.ln_f.bias.copy_(1.5 * loud / loud.square().sum())
-    whole = search(decoder, prefix, valid, config, suppress=(BOS, PAD), added=added)
-    assert len(set(whole.lengths.tolist())) > 1
+    whole = ours(decoder, prefix, valid, config, added)
+    assert len(set(whole.lengths[:, 0].tolist())) > 1
     for b in range(B):
         one = slice(b, b + 1)
-        alone = search(decoder, prefix[one], valid[one], config, suppress=(BOS, PAD), added=added[one])
-        assert torch.equal(alone.tokens[0], whole.tokens[b, : int(alone.lengths)])
+        alone = ours(decoder, prefix[one], valid[one], config, added[one])
+        assert torch.equal(alone.tokens[0, 0], whole.tokens[b, 0, : int(alone.lengths)])
         torch.testing.assert_close(alone.scores[0], whole.scores[b])
 
 
 def test_log_probabilities_of_search_are_those_of_the_training_pass():
     decoder, (prefix, valid, added) = small(1), given()
-    found = search(decoder, prefix, valid, HYBRID, suppress=(BOS, PAD), added=added)
-    said = torch.arange(found.tokens.shape[1]) < found.lengths[:, None]
-    told, real = F.pad(found.tokens, (1, 0), value=BOS)[:, None], F.pad(said, (1, 0), value=True)[:, None]
-    losses = decoder.token_losses(prefix, valid, told, real, added)[:, 0]
+    found = ours(decoder, prefix, valid, HYBRID, added)
+    said = torch.arange(found.tokens.shape[2]) < found.lengths[..., None]
+    told, real = F.pad(found.tokens, (1, 0), value=BOS), F.pad(said, (1, 0), value=True)
+    losses = decoder.token_losses(prefix, valid, told, real, added)
     torch.testing.assert_close(found.log_probs, -losses, rtol=1e-4, atol=1e-5)
 
 

@@ -76,14 +76,17 @@ def test_merged_says_the_same_without_adapters(stored: Path, targets: tuple[str,
 
 def test_search_with_adapters_is_that_of_the_merged_decoder(stored: Path):
     decoder, (prefix, valid, *_) = decoder_of(stored), batch()
-    found, merged = search(decoder, prefix, valid, SEARCH), search(decoder.merged(), prefix, valid, SEARCH)
-    plain = search(decoder_of(stored, LoraConfig()), prefix, valid, SEARCH)
+    valid[:, 0] = True
+    found, merged, plain = (
+        search(each.incremental(), prefix, valid, SEARCH)
+        for each in (decoder, decoder.merged(), decoder_of(stored, LoraConfig()))
+    )
     assert torch.equal(found.tokens, merged.tokens)
     assert torch.equal(found.log_probs, merged.log_probs)
     assert found.tokens.tolist() != plain.tokens.tolist()
-    said = torch.arange(found.tokens.shape[1]) < found.lengths[:, None]
-    told, real = F.pad(found.tokens, (1, 0), value=1)[:, None], F.pad(said, (1, 0), value=True)[:, None]
-    losses = decoder.token_losses(prefix, valid, told, real)[:, 0]  # unmerged
+    said = torch.arange(found.tokens.shape[2]) < found.lengths[..., None]
+    told, real = F.pad(found.tokens, (1, 0), value=1), F.pad(said, (1, 0), value=True)
+    losses = decoder.token_losses(prefix, valid, told, real)  # unmerged
     torch.testing.assert_close(found.log_probs, -losses, rtol=1e-4, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import nn
 
-from regioncap.decoder import Gpt2DecoderConfig, Prefix, SearchConfig, TokenPrefixConfig, search
+from regioncap.decoder import Gpt2DecoderConfig, Prefix, SearchConfig, TokenPrefixConfig, Wording, search
 from regioncap.decoder.prefix_tokens import TokenKind, TokenPrefix, most_told
 
 B, N, M, W, D, H, WORDS = 3, 4, 2, 2, 6, 8, 9
@@ -176,8 +176,10 @@ def test_captions_of_a_batch_equal_those_one_by_one(config: TokenPrefixConfig, b
     def found(given: dict[str, torch.Tensor]) -> list[tuple[list[int], float]]:
         with torch.no_grad():
             prefix = stage(**given)
-        captions = search(decoder, prefix.embeddings, prefix.valid, looked_for, (0, 1), prefix.added)
-        rows = zip(captions.tokens.tolist(), captions.lengths.tolist(), captions.scores.tolist(), strict=True)
+        laid_out, unsaid = decoder.incremental(), Wording(suppress=(0, 1))
+        captions = search(laid_out, prefix.embeddings, prefix.valid, looked_for, unsaid, prefix.added)
+        best = (captions.tokens[:, 0], captions.lengths[:, 0], captions.scores[:, 0])
+        rows = zip(*(x.tolist() for x in best), strict=True)
         return [(row[:length], score) for row, length, score in rows]
 
     given = boundary(guided=True, seed=5)

@@ -51,7 +51,15 @@ def test_shapes_and_properties_agree(config: FasterRcnnEncoderConfig) -> None:
     assert out.pooled.shape == (3, encoder.pooled_dim) == (3, 12 * 16)
     assert out.regions.features.shape == (3, encoder.regions_per_image, encoder.region_dim) == (3, 6, 12 + 12)
     assert encoder.image_size == 64
-    assert encoder.classes == ("cat", "dog")
+    assert encoder.classes == encoder.words == ("cat", "dog")
+    assert out.regions.words.shape == (3, 6, encoder.words_per_region) == (3, 6, 1)
+
+
+def test_a_regions_word_is_its_class_with_its_score(config: FasterRcnnEncoderConfig) -> None:
+    encoder = config.build()
+    regions, found = encoder(pictures(3)).regions, encoder.detect(pictures(3))
+    assert torch.equal(regions.words[..., 0][found.valid], found.labels[found.valid])
+    assert torch.equal(regions.word_scores[..., 0][found.valid], found.scores[found.valid])
 
 
 def test_boxes_are_real_boxes_inside_the_picture(config: FasterRcnnEncoderConfig) -> None:
@@ -98,6 +106,7 @@ def test_picture_without_detection_is_one_region(config: FasterRcnnEncoderConfig
     assert regions.valid.tolist() == [[True] + [False] * 5] * 2
     assert regions.boxes[:, 0].tolist() == [[0, 0, 1, 1]] * 2
     assert (regions.scores == 0).all()
+    assert (regions.words == -1).all()  # the whole picture is no detection: nothing names it
     assert (regions.features[:, 0].abs().sum(-1) > 0).all()
 
 

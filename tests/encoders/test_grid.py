@@ -48,6 +48,8 @@ def test_shapes_are_those_announced(images):
     assert encoder.image_size == 96
     assert bool(seen.regions.valid.all())
     assert bool((seen.regions.scores == 1.0).all())
+    assert seen.regions.words.shape == seen.regions.word_scores.shape == (3, encoder.regions_per_image, 0)
+    assert (encoder.words, encoder.words_per_region) == ((), 0)
 
 
 def test_batch_mates_change_nothing(images):

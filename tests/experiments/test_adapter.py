@@ -14,6 +14,8 @@ def regions() -> Regions:
         boxes=torch.rand(2, 3, 4, generator=generator),
         scores=torch.rand(2, 3, generator=generator),
         valid=valid,
+        words=torch.zeros(2, 3, 0, dtype=torch.long),
+        word_scores=torch.zeros(2, 3, 0),
     )
 
 

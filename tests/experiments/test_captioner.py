@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import fields
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from regioncap.encoders import ImageFeatures, Regions
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.captioner import Captioner, Condition
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.generate import generate, generate_over
+from regioncap.experiments.generate import CaptionGenerator, generate_over
 from regioncap.experiments.prepare import Prepared
 
 IMAGES = 8
@@ -55,6 +56,8 @@ def test_what_stands_in_padded_slots_changes_nothing(
         boxes=torch.cat([regions.boxes, torch.rand(IMAGES, 2, 4)], 1),
         scores=torch.cat([regions.scores, torch.ones(IMAGES, 2)], 1),
         valid=torch.cat([regions.valid, torch.zeros(IMAGES, 2, dtype=torch.bool)], 1),
+        words=torch.cat([regions.words, torch.zeros(IMAGES, 2, 1, dtype=torch.long)], 1),
+        word_scores=torch.cat([regions.word_scores, torch.ones(IMAGES, 2, 1)], 1),
     )
     clean, wasted = see(captioner, images), see(captioner, ImageFeatures(pooled=images.pooled, regions=padded))
     for b in range(IMAGES):
@@ -89,9 +92,7 @@ def test_order_of_regions_changes_the_order_of_their_tokens_alone(
     n = images.regions.valid.shape[1]
     order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
     assert n > 2
-    regions = Regions(
-        **{name: getattr(images.regions, name)[:, order] for name in ("features", "boxes", "scores", "valid")}
-    )
+    regions = Regions(**{part.name: getattr(images.regions, part.name)[:, order] for part in fields(Regions)})
     plain, turned = see(captioner, images), see(captioner, ImageFeatures(pooled=images.pooled, regions=regions))
     torch.testing.assert_close(turned.fused, plain.fused, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(turned.regions.features, plain.regions.features[:, order], atol=1e-5, rtol=1e-4)
@@ -142,7 +143,7 @@ def test_new_images_get_no_offset_and_the_mode_is_left_as_it_was(
         return condition(images, offset)
 
     monkeypatch.setattr(captioner, "condition", spy)
-    generate(captioner, prepared.train.images(torch.arange(3)), prepared.tokenizer, tiny.search)
+    CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(prepared.train.images(torch.arange(3)), "abc")
     (offset, training) = seen[0]
     assert offset.shape == (3, captioner.dim)
     assert not offset.any()

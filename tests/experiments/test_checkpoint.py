@@ -11,7 +11,7 @@ from regioncap.experiments.arms import ARMS
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.generate import generate
+from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.prepare import Prepared
 
 
@@ -48,7 +48,7 @@ def test_loaded_captioner_says_the_very_same(
     assert loaded.experiment == saved.experiment
     images = prepared.dev.images(torch.arange(8))
     search = saved.experiment.search
-    one, other = (generate(c.captioner, images, c.tokenizer, search) for c in (saved, loaded))
+    one, other = (CaptionGenerator(c.captioner, c.tokenizer, search)(images, "abcdefgh") for c in (saved, loaded))
     assert one.texts == other.texts
     assert torch.equal(one.captions.scores, other.captions.scores)
     words = [c.captioner.guidance.chosen_words(one.guidance) for c in (saved, loaded)]

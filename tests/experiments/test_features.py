@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regioncap.encoders import ImageFeatures, Regions
+from regioncap.encoders import ImageFeatures, Regions, load_image
 from regioncap.experiments.data.dataset import CaptionedImage
 from regioncap.experiments.features import FeatureStore, extract
 
@@ -17,13 +17,18 @@ from regioncap.experiments.features import FeatureStore, extract
 class Patches:
     """An encoder by hand: the four quarters of a picture are regions; dark ones are no regions and come last."""
 
-    pooled_dim, region_dim, regions_per_image, image_size = 3, 5, 6, 8
+    pooled_dim, region_dim, regions_per_image = 3, 5, 6
+    words, words_per_region = ("dim", "light", "bright"), 1
 
     def __init__(self, fail_at: int | None = None, scale: float = 1.0) -> None:
         self.batches, self.fail_at, self.scale = 0, fail_at, scale
         self.lock = Lock()  # batches come from several threads
 
-    def __call__(self, images: torch.Tensor) -> ImageFeatures:
+    def load(self, path: Path) -> tuple[torch.Tensor]:
+        return (load_image(path, 8),)
+
+    def __call__(self, *pixels: torch.Tensor) -> ImageFeatures:
+        (images,) = pixels
         with self.lock:
             if self.batches == self.fail_at:
                 raise KeyboardInterrupt
@@ -32,14 +37,17 @@ class Patches:
         bright = quarters.mean(-1)
         valid, order = (bright > 0.2).sort(dim=1, descending=True, stable=True)
         features = torch.cat([quarters, quarters[..., :2] * 100], -1).gather(1, order[..., None].expand(-1, -1, 5))
+        scores = bright.gather(1, order)
         corner = order[..., None] / 4
         return ImageFeatures(
             pooled=images.mean((2, 3)) * self.scale,
             regions=Regions(
                 features=features,
                 boxes=(corner + torch.arange(4) / 16).float(),
-                scores=bright.gather(1, order),
+                scores=scores,
                 valid=valid,
+                words=(3 * scores).long().clamp(max=2).masked_fill(~valid, -1)[..., None],
+                word_scores=scores[..., None],
             ),
         )
 
@@ -82,7 +90,7 @@ def test_store_gives_what_the_encoder_said_to_half_precision(
     wanted, found = Patches()(pixels_of(images)[rows]), kept.images(rows)
     torch.testing.assert_close(found.pooled, wanted.pooled.half().float())
     torch.testing.assert_close(found.regions.features, wanted.regions.features.half().float())
-    for name in ("boxes", "scores", "valid"):  # coordinates and scores lose nothing
+    for name in ("boxes", "scores", "valid", "words", "word_scores"):  # coordinates and scores lose nothing
         torch.testing.assert_close(getattr(found.regions, name), getattr(wanted.regions, name), rtol=0, atol=0)
 
 

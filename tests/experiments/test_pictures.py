@@ -8,7 +8,7 @@ from PIL import Image
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.generate import generate
+from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.pictures import draw, records
 from regioncap.experiments.prepare import Prepared
 
@@ -17,10 +17,12 @@ def test_record_tells_caption_score_and_the_words_by_weight(
     make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
 ) -> None:
     captioner = make_captioner("+graph+guidance")
-    generated = generate(captioner, prepared.dev.images(torch.arange(4)), prepared.tokenizer, tiny.search)
+    generated = CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(
+        prepared.dev.images(torch.arange(4)), "abcd"
+    )
     for i, record in enumerate(records(captioner, generated)):
         assert record["caption"] == generated.texts[i]
-        assert record["score"] == pytest.approx(generated.captions.scores[i].item(), abs=1e-4)
+        assert record["score"] == pytest.approx(generated.captions.scores[i, 0].item(), abs=1e-4)
         scene, detail = record["scene_words"], record["detail_words"]
         assert set(scene) <= set(prepared.scene_bank.words)
         assert len(scene) == 2
@@ -45,7 +47,7 @@ def test_every_arm_can_be_drawn(
     make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment, tmp_path: Path, arm: str
 ) -> None:
     captioner = make_captioner(arm)
-    generated = generate(captioner, prepared.dev.images(torch.arange(2)), prepared.tokenizer, tiny.search)
+    generated = CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(prepared.dev.images(torch.arange(2)), "ab")
     targets = [tmp_path / f"{i}.png" for i in range(2)]
     draw(captioner, generated, [image.path for image in prepared.dev_images[:2]], targets)
     for target in targets:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from regioncap.encoders import ImageFeatures
-from regioncap.experiments import features
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.captioner import Captioner, Condition
 from regioncap.experiments.config import Experiment
@@ -227,13 +227,13 @@ def test_test_pictures_are_never_opened(
     for picture in rest:
         picture.write_bytes(b"")
     opened: list[Path] = []
-    load = features.load_image
+    decode = Image.open
 
-    def spy(path: Path, size: int) -> torch.Tensor:
+    def spy(path: Path) -> Image.Image:
         opened.append(path)
-        return load(path, size)
+        return decode(path)
 
-    monkeypatch.setattr(features, "load_image", spy)
+    monkeypatch.setattr(Image, "open", spy)
     prepared = prepare(tiny, read_data(ScenesSource(root=root), tmp_path), built, tmp_path)
     train(replace(tiny, train=replace(tiny.train, steps=2)), prepared, NoScorer())
     assert {path.parent.name for path in opened} == {"train", "val"}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from regioncap.encoders import load_image
+from regioncap.decoder import SearchConfig
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.data.dataset import DataError
-from regioncap.experiments.generate import generate
+from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.pictures import draw, records
 from regioncap.experiments.progress import track
 
@@ -23,13 +23,19 @@ class CaptionOptions:
     """Where captions go."""
 
     out: Path | None = None
-    """JSON lines, one a picture: image, caption, score, scene and detail words with weights. None prints captions."""
+    """JSON lines, one a picture: image, caption, score, confidence, tokens' probabilities, other captions, scene and
+    detail words with weights. None prints captions."""
+    n: int = 1
+    """Captions of each picture that differ, best first: by beams that avoid each other (`--search.diversity`, 1 unless
+    given), or, with `--search.method sample`, drawn."""
     overlay: Path | None = None
     """Folder for a picture of each image with its regions, the graph's edges and the chosen words."""
 
 
-def caption(folder: Path, paths: Sequence[Path], options: CaptionOptions) -> list[str]:
-    """Caption files and the pictures in folders with the checkpoint in `folder`.
+def caption(
+    folder: Path, paths: Sequence[Path], options: CaptionOptions, search: SearchConfig | None = None
+) -> list[str]:
+    """Caption files and the pictures in folders with the checkpoint in `folder`; its own `search` unless one is given.
 
     A file that does not decode is reported and left out; the reports are returned, one line each.
     Raises DataError if a path does not exist or no picture is found.
@@ -37,6 +43,8 @@ def caption(folder: Path, paths: Sequence[Path], options: CaptionOptions) -> lis
     files = list(_files(paths))
     checkpoint = load_checkpoint(folder)
     encoder = checkpoint.experiment.encoders.build().image
+    search = (search or checkpoint.experiment.search).several(options.n)
+    generator = CaptionGenerator(checkpoint.captioner, checkpoint.tokenizer, search)
     problems: list[str] = []
     lines: list[str] = []
     names = _overlay_names(files)
@@ -45,19 +53,20 @@ def caption(folder: Path, paths: Sequence[Path], options: CaptionOptions) -> lis
         batch, pixels = [], []
         for file in files[start : start + _BATCH]:
             try:
-                pixels.append(load_image(file, encoder.image_size))
+                pixels.append(encoder.load(file))
                 batch.append(file)
             except ValueError as error:
                 problems.append(str(error))
         if not batch:
             continue
         with torch.inference_mode():
-            images = encoder(torch.stack(pixels))
-        generated = generate(checkpoint.captioner, images, checkpoint.tokenizer, checkpoint.experiment.search)
+            images = encoder(*(torch.stack(column) for column in zip(*pixels, strict=True)))
+        generated = generator(images, [file.name for file in batch])
         for file, record in zip(batch, records(checkpoint.captioner, generated), strict=True):
             lines.append(json.dumps({"image": str(file), **record}, ensure_ascii=False))
             if options.out is None:
-                print(f"{file}\t{record['caption']}")
+                for text in (record["caption"], *(other["caption"] for other in record["alternatives"])):
+                    print(f"{file}\t{text}")
         if options.overlay is not None:
             options.overlay.mkdir(parents=True, exist_ok=True)
             draw(checkpoint.captioner, generated, batch, [options.overlay / names[file] for file in batch])

@@ -1,15 +1,13 @@
 """The four packages assembled: image features -> condition -> caption. Data moves left to right only."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from regioncap.decoder import Captions, FusedPrefix, Gpt2Decoder, Prefix, SearchConfig, TokenPrefix, search
+from regioncap.decoder import FusedPrefix, Gpt2Decoder, Prefix, TokenPrefix
 from regioncap.encoders import ClipHead, ImageFeatures
 from regioncap.experiments.adapter import AdaptedRegions, Adapter, NoRegions
 from regioncap.graph import EnhancedRegions, Fusion, GlobalOnly, NoGraph, RegionGraph
@@ -102,9 +100,3 @@ class Captioner(nn.Module):
     ) -> Float[Tensor, ""]:
         """Token cross-entropy (eq. 16), mean over real tokens."""
         return self.decoder.loss(prefix.embeddings, prefix.valid, tokens, mask, prefix.added)
-
-    @torch.inference_mode()
-    def caption(self, condition: Condition, config: SearchConfig, suppress: Sequence[int] = ()) -> Captions:
-        """Hybrid greedy/beam search from the prefix; ids in `suppress` are never said."""
-        prefix = condition.prefix
-        return search(self.decoder, prefix.embeddings, prefix.valid, config, suppress, prefix.added)

@@ -71,15 +71,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
     Raises CheckpointError if a file is missing or broken, or was written for another config.
     """
-    for name in (_CONFIG, _MODEL, "clip_head.json", "clip_head.safetensors", "tokenizer", "banks"):
-        if not (folder / name).exists():
-            raise CheckpointError(
-                f"{folder} is no checkpoint: it has no {name}. Give a folder that `regioncap train` or `ablate` wrote, "
-                "such as OUT/+graph+guidance/seed0/checkpoint"
-            )
+    experiment = load_experiment(folder)
     with _reading(folder / _CONFIG):
         stored = json.loads((folder / _CONFIG).read_text())
-        experiment = from_dict(Experiment, stored["experiment"], "experiment")
         region_dim, text_dim = int(stored["region_dim"]), int(stored["text_dim"])
     with _reading(folder / "clip_head.json"):
         clip_head = load_head(folder)
@@ -113,6 +107,21 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         region_dim=region_dim,
         text_dim=text_dim,
     )
+
+
+def load_experiment(folder: Path) -> Experiment:
+    """The experiment that a checkpoint was trained by.
+
+    Raises CheckpointError if a file of the checkpoint is missing, or its config cannot be read.
+    """
+    for name in (_CONFIG, _MODEL, "clip_head.json", "clip_head.safetensors", "tokenizer", "banks"):
+        if not (folder / name).exists():
+            raise CheckpointError(
+                f"{folder} is no checkpoint: it has no {name}. Give a folder that `regioncap train` or `ablate` wrote, "
+                "such as OUT/+graph+guidance/seed0/checkpoint"
+            )
+    with _reading(folder / _CONFIG):
+        return from_dict(Experiment, json.loads((folder / _CONFIG).read_text())["experiment"], "experiment")
 
 
 @contextmanager

@@ -19,41 +19,12 @@ from regioncap.encoders import (
     ClipHeadConfig,
     ContrastiveConfig,
     GridEncoderConfig,
-    ImageFeatures,
+    ImageEncoder,
     TextEncoder,
     TextEncoderConfig,
     train_clip_head,
 )
 from regioncap.experiments.scenes_encoders import load_scenes_encoders
-
-
-@runtime_checkable
-class ImageEncoder(Protocol):
-    """A frozen image encoder: pixels in [0, 1] -> `ImageFeatures`."""
-
-    @property
-    def pooled_dim(self) -> int:
-        """G, the width of the activations before the CLIP-style head."""
-        ...
-
-    @property
-    def region_dim(self) -> int:
-        """R, the raw region width."""
-        ...
-
-    @property
-    def regions_per_image(self) -> int:
-        """N, the most regions of an image."""
-        ...
-
-    @property
-    def image_size(self) -> int:
-        """Side of the square images it takes, in pixels."""
-        ...
-
-    def __call__(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
-        """Encode a batch."""
-        ...
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from regioncap.decoder import SearchConfig
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.data.dataset import DataError
@@ -35,8 +36,10 @@ class EvaluateOptions:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
 
-def evaluate(folder: Path, options: EvaluateOptions) -> Scores:
-    """Caption and score a split with the checkpoint in `folder`; writes `options.out`.
+def evaluate(folder: Path, options: EvaluateOptions, search: SearchConfig | None = None) -> Scores:
+    """Caption and score a split with the checkpoint in `folder`, by its own `search` unless one is given.
+
+    Writes `options.out`.
 
     Raises CheckpointError or DataError naming the file that cannot be used.
     """
@@ -52,7 +55,7 @@ def evaluate(folder: Path, options: EvaluateOptions) -> Scores:
         encoders = experiment.encoders.build()
         store = extract(images, encoders.image, options.cache, encoders.key)
         parts = generate_over(
-            checkpoint.captioner, store, checkpoint.tokenizer, experiment.search, describe="caption images"
+            checkpoint.captioner, store, checkpoint.tokenizer, search or experiment.search, describe="caption images"
         )
         texts = [text for part in parts for text in part.texts]
         captions = {image.name: text for image, text in zip(images, texts, strict=True)}

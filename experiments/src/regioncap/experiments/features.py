@@ -19,12 +19,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from regioncap.encoders import ImageFeatures, Regions, load_image
+from regioncap.encoders import ImageEncoder, ImageFeatures, Regions
 from regioncap.experiments.data.dataset import CaptionedImage, DataError
-from regioncap.experiments.encoders import ImageEncoder
 from regioncap.experiments.progress import track
 
-_ARRAYS = ("pooled", "features", "boxes", "scores", "valid")
+_ARRAYS = ("pooled", "features", "boxes", "scores", "valid", "words", "word_scores")
 _INDEX = "index.json"
 
 
@@ -39,6 +38,8 @@ class FeatureStore:
     boxes: np.ndarray  # n N 4
     scores: np.ndarray  # n N
     valid: np.ndarray  # n N
+    words: np.ndarray  # n N Q
+    word_scores: np.ndarray  # n N Q
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,6 +65,8 @@ class FeatureStore:
                 boxes=_tensor(self.boxes[at, :slots]),
                 scores=_tensor(self.scores[at, :slots]),
                 valid=torch.from_numpy(self.valid[at, :slots]),
+                words=torch.from_numpy(self.words[at, :slots].astype(np.int64)),
+                word_scores=_tensor(self.word_scores[at, :slots]),
             ),
         )
 
@@ -113,6 +116,8 @@ def _write(images: Sequence[CaptionedImage], encoder: ImageEncoder, folder: Path
         "boxes": (np.float32, (n, slots, 4)),
         "scores": (np.float32, (n, slots)),
         "valid": (np.bool_, (n, slots)),
+        "words": (np.int32, (n, slots, encoder.words_per_region)),
+        "word_scores": (np.float32, (n, slots, encoder.words_per_region)),
     }
     arrays = {
         name: np.lib.format.open_memmap(partial / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
@@ -123,7 +128,9 @@ def _write(images: Sequence[CaptionedImage], encoder: ImageEncoder, folder: Path
     def encode(start: int) -> ImageFeatures:
         batch = images[start : start + batch_size]
         with torch.inference_mode():
-            return encoder(torch.stack([load_image(image.path, encoder.image_size) for image in batch]))
+            return encoder(
+                *(torch.stack(column) for column in zip(*(encoder.load(image.path) for image in batch), strict=True))
+            )
 
     # A thread per core, each with batches of its own: torch's own threads wait for each other in every layer, which on
     # a busy machine of two cores made the scenes detector fourteen times slower than one thread.
@@ -136,6 +143,8 @@ def _write(images: Sequence[CaptionedImage], encoder: ImageEncoder, folder: Path
             arrays["boxes"][start:end, :width] = part.regions.boxes.float().numpy()
             arrays["scores"][start:end, :width] = part.regions.scores.float().numpy()
             arrays["valid"][start:end, :width] = part.regions.valid.numpy()
+            arrays["words"][start:end, :width] = part.regions.words.numpy()
+            arrays["word_scores"][start:end, :width] = part.regions.word_scores.float().numpy()
     for array in arrays.values():
         array.flush()
     (partial / _INDEX).write_text(json.dumps({"names": [image.name for image in images]}))

@@ -1,13 +1,14 @@
 """Captions for encoded images, in batches, with what the captioner saw and chose."""
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regioncap.decoder import Captions, CaptionTokenizer, SearchConfig
+from regioncap.decoder import Captions, CaptionTokenizer, SearchConfig, Wording, search
 from regioncap.encoders import ImageFeatures
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.features import FeatureStore
@@ -21,30 +22,62 @@ class Generated:
     """One batch: the captions, and what they were decoded from."""
 
     texts: tuple[str, ...]
+    """The best caption of each image."""
+    alternatives: tuple[tuple[str, ...], ...]
+    """All captions of each image, the best first; fewer than were asked for where no more were found."""
     captions: Captions
+    probabilities: tuple[tuple[tuple[str, float], ...], ...]
+    """Of each image's best caption: its tokens, the end among them, and the probability of each."""
     guidance: Guidance
     regions: EnhancedRegions
     boxes: Float[Tensor, "B N 4"]
 
 
-def generate(
-    captioner: Captioner, images: ImageFeatures, tokenizer: CaptionTokenizer, search: SearchConfig
-) -> Generated:
-    """Caption one batch of images that no head was fitted on, or whose cross-fit offset is not wanted."""
-    was_training = captioner.training
-    captioner.eval()
-    with torch.inference_mode():
-        condition = captioner.condition(images, torch.zeros(len(images.pooled), captioner.dim))
-        captions = captioner.caption(condition, search, tokenizer.unspoken)
-    captioner.train(was_training)
-    texts = tuple(tokenizer.decode(row) for row in captions.tokens)
-    return Generated(
-        texts=texts,
-        captions=captions,
-        guidance=condition.guidance,
-        regions=condition.regions,
-        boxes=condition.adapted.boxes,
-    )
+class CaptionGenerator:
+    """A captioner with its decoder's weights laid out for one way of searching, for any number of batches.
+
+    A snapshot of the decoder: make another after training went on.
+    """
+
+    def __init__(self, captioner: Captioner, tokenizer: CaptionTokenizer, config: SearchConfig) -> None:
+        self._captioner, self._tokenizer, self._config = captioner, tokenizer, config
+        captioner.eval()
+        self._decoder = captioner.decoder.incremental(config.precision)
+        self._wording = Wording.of(tokenizer, bad_words=config.bad_words, prompt=config.prompt)
+
+    def __call__(self, images: ImageFeatures, names: Sequence[str]) -> Generated:
+        """Caption one batch of images that no head was fitted on, or whose cross-fit offset is not wanted.
+
+        `names` are the images': sampling draws by them, so that the same image gets the same words in any batch.
+        """
+        with torch.inference_mode():
+            condition = self._captioner.condition(images, torch.zeros(len(images.pooled), self._captioner.dim))
+            prefix = condition.prefix
+            keys = [zlib.crc32(name.encode()) for name in names]
+            captions = search(
+                self._decoder, prefix.embeddings, prefix.valid, self._config, self._wording, prefix.added, keys
+            )
+        alternatives = tuple(
+            tuple(self._text(row) for row, length in zip(rows, lengths, strict=True) if length)
+            for rows, lengths in zip(captions.tokens, captions.lengths, strict=True)
+        )
+        return Generated(
+            texts=tuple(texts[0] for texts in alternatives),
+            alternatives=alternatives,
+            captions=captions,
+            probabilities=tuple(self._probabilities(captions, image) for image in range(len(names))),
+            guidance=condition.guidance,
+            regions=condition.regions,
+            boxes=condition.adapted.boxes,
+        )
+
+    def _text(self, tokens: Int[Tensor, " T"]) -> str:
+        return self._tokenizer.decode(torch.cat([tokens.new_tensor(self._wording.prompt), tokens]))
+
+    def _probabilities(self, captions: Captions, image: int) -> tuple[tuple[str, float], ...]:
+        length = int(captions.lengths[image, 0])
+        said = self._tokenizer.tokenizer.convert_ids_to_tokens(captions.tokens[image, 0, :length].tolist())
+        return tuple(zip(said, captions.log_probs[image, 0, :length].exp().tolist(), strict=True))
 
 
 def generate_over(
@@ -60,5 +93,8 @@ def generate_over(
     """Caption a store's images in order (those of `rows` if given); `describe` names a progress bar."""
     rows = torch.arange(len(store)) if rows is None else rows
     parts = rows.split(batch_size)
+    was_training = captioner.training
+    generator = CaptionGenerator(captioner, tokenizer, search)
     for part in parts if describe is None else track(parts, description=describe, total=len(parts)):
-        yield generate(captioner, store.images(part), tokenizer, search)
+        yield generator(store.images(part), [store.names[row] for row in part])
+    captioner.train(was_training)

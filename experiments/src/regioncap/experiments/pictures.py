@@ -13,7 +13,11 @@ from regioncap.experiments.overlay import draw_overlay
 
 
 def records(captioner: Captioner, generated: Generated) -> list[dict[str, Any]]:
-    """Per image: caption, its log-probability per token, scene words and the most used detail words with weights."""
+    """Per image: caption with score, confidence and its tokens' probabilities, other captions, the words it rests on.
+
+    Confidence is the geometric mean of the tokens' probabilities; `scene_words` and the most used `detail_words` come
+    with their weights.
+    """
     chosen = captioner.guidance.chosen_words(generated.guidance)
     rows = []
     for i, text in enumerate(generated.texts):
@@ -26,7 +30,17 @@ def records(captioner: Captioner, generated: Generated) -> list[dict[str, Any]]:
         rows.append(
             {
                 "caption": text,
-                "score": round(generated.captions.scores[i].item(), 4),
+                "score": round(generated.captions.scores[i, 0].item(), 4),
+                "confidence": round(generated.captions.confidence[i, 0].item(), 4),
+                "tokens": [[token, round(probability, 4)] for token, probability in generated.probabilities[i]],
+                "alternatives": [
+                    {
+                        "caption": other,
+                        "score": round(generated.captions.scores[i, n].item(), 4),
+                        "confidence": round(generated.captions.confidence[i, n].item(), 4),
+                    }
+                    for n, other in enumerate(generated.alternatives[i][1:], start=1)
+                ],
                 "scene_words": {word: round(weight, 4) for word, weight in chosen[i].scene},
                 "detail_words": {word: round(weight / total, 4) for word, weight in top},
             }

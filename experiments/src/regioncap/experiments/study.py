@@ -19,7 +19,7 @@ from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.data.sources import read_data
-from regioncap.experiments.generate import generate
+from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.language import refuse_leaked_weights
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig, Scores
 from regioncap.experiments.pictures import draw
@@ -255,7 +255,8 @@ class _Study:
         checkpoint = load_checkpoint(job.out / "checkpoint")
         count = min(_PICTURES, len(self.prepared.dev))
         images = self.prepared.dev.images(torch.arange(count))
-        generated = generate(checkpoint.captioner, images, checkpoint.tokenizer, job.experiment.search)
+        generator = CaptionGenerator(checkpoint.captioner, checkpoint.tokenizer, job.experiment.search)
+        generated = generator(images, self.prepared.dev.names[:count])
         folder = job.out / "pictures"
         folder.mkdir(exist_ok=True)
         paths = [image.path for image in self.prepared.dev_images[:count]]

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import tyro
 
+from regioncap.decoder import SearchConfig
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.caption import CaptionOptions, caption
+from regioncap.experiments.checkpoint import load_experiment
 from regioncap.experiments.commands.parsing import fail, parse
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.evaluate import EvaluateOptions, evaluate
@@ -43,6 +45,8 @@ class EvaluateCommand:
     checkpoint: tyro.conf.Positional[Path]
     """Folder written by `regioncap train` or `ablate`."""
     options: Annotated[EvaluateOptions, tyro.conf.arg(name="")] = field(default_factory=EvaluateOptions)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    """The checkpoint's own unless given here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,8 @@ class CaptionCommand:
     paths: tyro.conf.Positional[tuple[Path, ...]]
     """Picture files, and folders to look for them in."""
     options: Annotated[CaptionOptions, tyro.conf.arg(name="")] = field(default_factory=CaptionOptions)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    """The checkpoint's own unless given here."""
 
 
 def _ablate(arguments: Sequence[str]) -> int:
@@ -75,8 +81,10 @@ def _train(arguments: Sequence[str]) -> int:
 
 
 def _evaluate(arguments: Sequence[str]) -> int:
-    command = parse(EvaluateCommand, "regioncap evaluate", arguments)
-    scores = evaluate(command.checkpoint, command.options)
+    folder, stored = _checkpoint(arguments)
+    default = EvaluateCommand(checkpoint=folder, search=stored) if folder else None
+    command = parse(EvaluateCommand, "regioncap evaluate", arguments, default)
+    scores = evaluate(command.checkpoint, command.options, command.search)
     row = StudyRow(
         arm=command.options.split,
         seeds=1,
@@ -93,8 +101,12 @@ def _evaluate(arguments: Sequence[str]) -> int:
 
 
 def _caption(arguments: Sequence[str]) -> int:
-    command = parse(CaptionCommand, "regioncap caption", arguments)
-    problems = caption(command.checkpoint, command.paths, command.options)
+    folder, stored = _checkpoint(arguments)
+    default = CaptionCommand(checkpoint=folder, paths=(), search=stored) if folder else None
+    command = parse(CaptionCommand, "regioncap caption", arguments, default)
+    if not command.paths:
+        raise ValueError("regioncap caption wants pictures, or folders of them, behind the checkpoint; got none")
+    problems = caption(command.checkpoint, command.paths, command.options, command.search)
     for problem in problems:
         fail(problem)
     return 1 if problems else 0
@@ -104,6 +116,13 @@ def _train_scenes_encoders(arguments: Sequence[str]) -> int:
     config = parse(ScenesEncodersConfig, "regioncap train-scenes-encoders", arguments)
     train_scenes_encoders(config)
     return 0
+
+
+def _checkpoint(arguments: Sequence[str]) -> tuple[Path | None, SearchConfig]:
+    """The checkpoint that the words begin with, and its search: what the flags then change."""
+    if not arguments or arguments[0].startswith("-"):
+        return None, SearchConfig()
+    return Path(arguments[0]), load_experiment(Path(arguments[0])).search
 
 
 def _preset(command: str, arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

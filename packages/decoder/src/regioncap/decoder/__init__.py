@@ -1,16 +1,19 @@
 """Captions from prefixes: tokenizer, prefix forms, GPT-2, search."""
 
 from regioncap.decoder.bpe_tokenizer import train_bpe
+from regioncap.decoder.found import Captions
 from regioncap.decoder.gpt2 import Gpt2Decoder, Gpt2DecoderConfig
+from regioncap.decoder.incremental import IncrementalGpt2
 from regioncap.decoder.lora import LoraConfig
 from regioncap.decoder.normalise import normalise
 from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix
 from regioncap.decoder.prefix_tokens import TokenPrefix, TokenPrefixConfig
-from regioncap.decoder.search import Captions, SearchConfig, search
+from regioncap.decoder.search import SearchConfig, search
 from regioncap.decoder.state import DecoderState
 from regioncap.decoder.stored_tokenizer import stored_tokenizer
 from regioncap.decoder.tokenizer import CaptionTokenizer, EncodedCaptions
 from regioncap.decoder.word_tokenizer import train_words
+from regioncap.decoder.wording import Wording
 
 __all__ = [
     "CaptionTokenizer",
@@ -21,11 +24,13 @@ __all__ = [
     "FusedPrefixConfig",
     "Gpt2Decoder",
     "Gpt2DecoderConfig",
+    "IncrementalGpt2",
     "LoraConfig",
     "Prefix",
     "SearchConfig",
     "TokenPrefix",
     "TokenPrefixConfig",
+    "Wording",
     "normalise",
     "search",
     "stored_tokenizer",

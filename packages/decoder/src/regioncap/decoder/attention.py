@@ -28,9 +28,15 @@ def project(
     block: GPT2Block, x: Float[Tensor, "A S H"]
 ) -> tuple[Float[Tensor, "A heads S d"], Float[Tensor, "A heads S d"], Float[Tensor, "A heads S d"]]:
     """Queries (scaled), keys and values of a block for its input."""
-    heads = block.attn.num_heads
-    q, k, v = block.attn.c_attn(block.ln_1(x)).view(*x.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
-    return q * block.attn.scaling, k, v
+    return split_heads(block.attn.c_attn(block.ln_1(x)), block.attn.num_heads, block.attn.scaling)
+
+
+def split_heads(
+    qkv: Float[Tensor, "A S H3"], heads: int, scaling: float
+) -> tuple[Float[Tensor, "A heads S d"], Float[Tensor, "A heads S d"], Float[Tensor, "A heads S d"]]:
+    """Queries, keys and values out of one product, the queries scaled."""
+    q, k, v = qkv.view(*qkv.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
+    return q * scaling, k, v
 
 
 def attend(

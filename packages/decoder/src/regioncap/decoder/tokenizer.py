@@ -89,6 +89,20 @@ class CaptionTokenizer:
         tokens = torch.tensor([row + [self.pad] * (longest - len(row)) for row in rows])
         return EncodedCaptions(tokens=tokens, mask=torch.arange(longest) < lengths[:, None])
 
+    def spellings(self, text: str) -> tuple[tuple[int, ...], ...]:
+        """The ways in which `text` can stand in a caption, as ids: at its beginning, and behind another word.
+
+        They differ in GPT-2's own tokenizer, whose pieces carry the space before them. Empty for a text without words.
+        """
+        clean = self.normalise(text)
+        if not clean:
+            return ()
+        backend, before = self.tokenizer.backend_tokenizer, "a"
+        first, lone, behind = (
+            tuple(backend.encode(part, add_special_tokens=False).ids) for part in (clean, before, f"{before} {clean}")
+        )
+        return tuple(dict.fromkeys((first, behind[len(lone) :])))
+
     def decode(self, ids: Int[Tensor, " T"]) -> str:
         """The text up to the first eos behind the beginning, special tokens left out, words a space apart."""
         said = ids.tolist()

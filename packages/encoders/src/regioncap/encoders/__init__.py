@@ -13,6 +13,7 @@ from regioncap.encoders.detector_training import DetectorTrainingConfig, train_d
 from regioncap.encoders.efficientnet_lite import EfficientNetLite0, load_efficientnet_lite0
 from regioncap.encoders.faster_rcnn import FasterRcnnEncoder, FasterRcnnEncoderConfig
 from regioncap.encoders.grid import GridEncoder, GridEncoderConfig
+from regioncap.encoders.image_encoder import ImageEncoder
 from regioncap.encoders.image_features import ImageFeatures
 from regioncap.encoders.images import load_image
 from regioncap.encoders.regions import Regions
@@ -33,6 +34,7 @@ __all__ = [
     "FasterRcnnEncoderConfig",
     "GridEncoder",
     "GridEncoderConfig",
+    "ImageEncoder",
     "ImageFeatures",
     "Regions",
     "RetrievalRecall",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from regioncap.encoders.detector import Detections, load_detector
 from regioncap.encoders.image_features import ImageFeatures
+from regioncap.encoders.images import load_image
 from regioncap.encoders.regions import Regions
 from regioncap.encoders.trunk import fold_batch_norm
 
@@ -49,10 +50,10 @@ class FasterRcnnEncoderConfig:
 class FasterRcnnEncoder(nn.Module):
     """Encode pictures by what a trained detector finds in them (eq. 2).
 
-    The N best boxes by score after non-maximum suppression are the regions, the box head's output their features; a
-    picture with no detection has one region, the whole of it, at score 0. The image vector is the trunk's map
-    averaged over a coarse grid, so that it still knows where things are. Frozen: no parameter takes a gradient, and
-    `train()` leaves the module in evaluation mode. B images, S pixels a side.
+    The N best boxes by score after non-maximum suppression are the regions, the box head's output their features, the
+    class their word; a picture with no detection has one region, the whole of it, at score 0 and without a word. The
+    image vector is the trunk's map averaged over a coarse grid, so that it still knows where things are. Frozen: no
+    parameter takes a gradient, and `train()` leaves the module in evaluation mode. B images, S pixels a side.
     """
 
     def __init__(self, config: FasterRcnnEncoderConfig) -> None:
@@ -89,6 +90,20 @@ class FasterRcnnEncoder(nn.Module):
         """Pixels on each side of the pictures it takes."""
         return self.detector.config.image_size
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The class names."""
+        return self.classes
+
+    @property
+    def words_per_region(self) -> int:
+        """Q = 1, the class."""
+        return 1
+
+    def load(self, path: Path) -> tuple[Float[Tensor, "3 S S"]]:
+        """Read a picture as `forward` wants it."""
+        return (load_image(path, self.image_size),)
+
     def train(self, mode: bool = True) -> "FasterRcnnEncoder":
         """Stay in evaluation mode, whatever the model around does."""
         return super().train(False)
@@ -99,6 +114,7 @@ class FasterRcnnEncoder(nn.Module):
         features = self.detector.trunk_features(images, self.config.precision)
         found = self._found(features)
         empty = ~found.valid[:, 0]
+        words = found.labels.masked_fill(~found.valid, -1)[..., None]
         found.boxes[empty, 0] = found.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
         found.valid[empty, 0] = True
         return ImageFeatures(
@@ -108,6 +124,8 @@ class FasterRcnnEncoder(nn.Module):
                 boxes=found.boxes,
                 scores=found.scores,
                 valid=found.valid,
+                words=words,
+                word_scores=found.scores[..., None],
             ),
         )
 

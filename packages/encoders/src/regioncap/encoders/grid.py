@@ -1,6 +1,7 @@
 """The cells of a feature map as regions: no detector, no boxes to learn from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from regioncap.encoders.efficientnet_lite import STRIDE, load_efficientnet_lite0
 from regioncap.encoders.image_features import ImageFeatures
+from regioncap.encoders.images import load_image
 from regioncap.encoders.regions import Regions
 
 
@@ -69,6 +71,20 @@ class GridEncoder(nn.Module):
         """Side S of the images in pixels."""
         return self.config.image_size
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """None: cells have no names."""
+        return ()
+
+    @property
+    def words_per_region(self) -> int:
+        """Q = 0."""
+        return 0
+
+    def load(self, path: Path) -> tuple[Float[Tensor, "3 S S"]]:
+        """Read a picture as `forward` wants it."""
+        return (load_image(path, self.image_size),)
+
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """Encode images in [0, 1] RGB."""
         if images.shape[-1] != self.image_size:
@@ -82,6 +98,8 @@ class GridEncoder(nn.Module):
             boxes=self.cells.expand(batch, -1, -1),
             scores=features.new_ones(batch, slots),
             valid=torch.ones(batch, slots, dtype=torch.bool, device=images.device),
+            words=torch.zeros(batch, slots, 0, dtype=torch.long, device=images.device),
+            word_scores=features.new_zeros(batch, slots, 0),
         )
         return ImageFeatures(pooled=features.mean(1), regions=regions)
 

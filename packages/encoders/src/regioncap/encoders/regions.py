@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regions:
-    """Region features with their boxes (eq. 2). B images, N slots, R channels.
+    """Region features with their boxes (eq. 2). B images, N slots, R channels, Q words.
 
     An image with fewer than N regions is padded; padded rows are zero and `valid` is False there. Every image has at
     least one valid region.
@@ -21,3 +21,8 @@ class Regions:
     """The detector's confidence in [0, 1]; 1 where the encoder does not detect."""
     valid: Bool[Tensor, "B N"]
     """False marks padding; carried from here, never re-derived downstream."""
+    words: Int[Tensor, "B N Q"]
+    """What the encoder calls a region (class, attributes): indices into `ImageEncoder.words`, -1 for none. Q = 0 for an
+    encoder that names nothing."""
+    word_scores: Float[Tensor, "B N Q"]
+    """Confidence of each word in [0, 1]; 0 where there is none."""
