@@ -124,7 +124,7 @@ def test_checkpoint_says_the_same_where_the_stored_gpt2_is_gone(
     assert one.texts == other.texts
     assert torch.equal(one.captions.scores, other.captions.scores)
     shutil.rmtree(tmp_path / "checkpoint" / "decoder")
-    with pytest.raises(CheckpointError, match="decoder/config.json"):
+    with pytest.raises(CheckpointError, match=r"decoder/config\.json"):
         load_checkpoint(tmp_path / "checkpoint")
 
 

@@ -14,6 +14,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
   regioncap pretrain-decoder FILE --out DIR        a decoder that has its language from text: --decoder.weights DIR
+  regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
@@ -22,7 +23,17 @@ PRESET is `scenes` (procedural pictures, made on the spot) or `photos` (a folder
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
 """
 
-COMMANDS = ("ablate", "train", "evaluate", "caption", "pretrain-decoder", "score", "metrics", "train-scenes-encoders")
+COMMANDS = (
+    "ablate",
+    "train",
+    "evaluate",
+    "caption",
+    "pretrain-decoder",
+    "distil",
+    "score",
+    "metrics",
+    "train-scenes-encoders",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +64,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands.language import pretrain_command
 
         return pretrain_command(arguments)
+    if name == "distil":
+        from regioncap.experiments.commands.distil import distil_command
+
+        return distil_command(arguments)
     from regioncap.experiments.commands.study import study_command
 
     return study_command(name, arguments)

@@ -61,7 +61,10 @@ def teacher_captions(teacher: Captioner, prepared: Prepared, search: SearchConfi
     A caption that the search cut at its greatest length ends without eos: a cut is no place to end.
     """
     parts = torch.arange(len(prepared.train)).split(_BATCH)
-    decoder, wording = teacher.eval().decoder.incremental(search.precision), Wording.of(prepared.tokenizer, bad_words=search.bad_words)
+    decoder, wording = (
+        teacher.eval().decoder.incremental(search.precision),
+        Wording.of(prepared.tokenizer, bad_words=search.bad_words),
+    )
     found = []
     for rows in track(parts, description="teacher's captions", total=len(parts)):
         with torch.inference_mode():
@@ -73,5 +76,3 @@ def teacher_captions(teacher: Captioner, prepared: Prepared, search: SearchConfi
     tokens = F.pad(said, (1, 0), value=prepared.tokenizer.bos)
     mask = torch.arange(tokens.shape[1]) <= lengths[:, None]
     return Targets(tokens=(tokens * mask)[:, None].contiguous(), mask=mask[:, None].contiguous())
-
-

@@ -72,7 +72,13 @@ def train(
         captioner.decoder.load_state_dict(language)
     captioner.guidance.calibrate(_training_g(captioner, prepared))
     return fit(
-        captioner, experiment, prepared, scorer, report, objective=experiment.objective.build(), draw=prepared.captions.pick
+        captioner,
+        experiment,
+        prepared,
+        scorer,
+        report,
+        objective=experiment.objective.build(),
+        draw=prepared.captions.pick,
     )
 
 
