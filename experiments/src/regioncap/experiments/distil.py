@@ -159,7 +159,7 @@ def _train(
 def _draw(
     targets: Targets, table: TeacherTable | None, rows: Int[Tensor, " B"], captions: int, order: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Captions of a batch, drawn as `CaptionTensors.pick` does, and what the teacher says of each; cut to the longest."""
+    """Captions of a batch, drawn as `CaptionTensors.pick` does, with what the teacher says of each."""
     total = targets.tokens.shape[1]
     if captions >= total:
         columns = torch.arange(total).expand(len(rows), -1)
