@@ -23,7 +23,7 @@ from regioncap.experiments.captions import batches
 from regioncap.experiments.progress import track
 from regioncap.experiments.schedule import learning_rate_factor
 
-Report = Callable[[int, Mapping[str, int | float]], None]
+Report = Callable[[int, Mapping[str, float]], None]
 """Called with (optimiser step, values)."""
 
 _PER_ROW = 8
@@ -120,8 +120,7 @@ def train_language(
     if run.load():
         print(f"{state}: goes on from step {run.step} of {config.steps}", flush=True)
     else:
-        run.measured(test(model))
-        report(0, run.history[-1])
+        report(0, run.measured(test(model)))
 
     order = islice(batches(len(encoded.tokens), config.batch, config.steps, config.seed), run.step, None)
     said = track(order, description="learn language", total=config.steps, completed=run.step, says=lambda: run.in_words)
@@ -147,9 +146,9 @@ def train_language(
             report(run.step, {"loss": run.loss, "lr": config.lr * factor})
         if run.step in measured_at:
             started = time.process_time()
-            run.measured(test(model))
+            values = run.measured(test(model))
             run.cpu_s += time.process_time() - started
-            report(run.step, run.history[-1])
+            report(run.step, values)
         if run.step in measured_at or run.step % _SAVE_EVERY == 0:
             run.save()
     return run.result()
@@ -189,13 +188,16 @@ class _Run:
         self.losses.append(loss)
         self.cpu_s += cpu_s
 
-    def measured(self, perplexity: Perplexity) -> None:
-        """Note a measurement and keep the weights if it is the best so far."""
+    def measured(self, perplexity: Perplexity) -> dict[str, float]:
+        """Note a measurement and keep the weights if it is the best so far; returns what was noted."""
         values = {"perplexity.word": perplexity.word, "perplexity.token": perplexity.token}
-        self.history.append({"step": self.step} | values | ({"loss": self.loss} if self.losses else {}))
+        if self.losses:
+            values["loss"] = self.loss
+        self.history.append({"step": self.step, **values})
         self.losses = []
         if self.measurements_since_best == 0:
             self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        return values
 
     def save(self) -> None:
         """Replace the checkpoint in one move: a kill leaves the old one or the new one, never half of one."""
