@@ -88,7 +88,7 @@ def distil(folder: Path, config: DistilConfig, options: DistilOptions) -> dict[s
         prepared = prepare(teacher.experiment, read_data(source, options.cache), encoders, options.cache)
         _check_vocabulary(teacher.tokenizer, prepared.tokenizer, folder)
         kept = options.cache / "distil" / _digest(_hash(folder / _MODEL), prepared.folder.name)
-        history: list[dict[str, float]] = []
+        history: list[dict[str, int | float]] = []
         trained = _train(experiment, config, teacher.captioner, prepared, scorer, kept, history)
         captioner = trained.captioner
         parts = generate_over(captioner, prepared.dev, prepared.tokenizer, experiment.search, describe="caption images")
@@ -118,7 +118,7 @@ def _train(
     prepared: Prepared,
     scorer: CaptionScorer,
     kept: Path,
-    history: list[dict[str, float]],
+    history: list[dict[str, int | float]],
 ) -> Trained:
     """Train a student from fresh weights of prefix and decoder; `kept` is where what the teacher says is kept.
 
