@@ -76,10 +76,9 @@ def test_merged_says_the_same_without_adapters(stored: Path, targets: tuple[str,
 
 def test_search_with_adapters_is_that_of_the_merged_decoder(stored: Path):
     decoder, (prefix, valid, *_) = decoder_of(stored), batch()
-    valid[:, 0] = True
     found, merged, plain = (
-        search(each.incremental(), prefix, valid, SEARCH)
-        for each in (decoder, decoder.merged(), decoder_of(stored, LoraConfig()))
+        search(d.incremental(), prefix, valid, SEARCH)
+        for d in (decoder, decoder.merged(), decoder_of(stored, LoraConfig()))
     )
     assert torch.equal(found.tokens, merged.tokens)
     assert torch.equal(found.log_probs, merged.log_probs)

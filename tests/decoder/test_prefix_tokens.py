@@ -176,10 +176,10 @@ def test_captions_of_a_batch_equal_those_one_by_one(config: TokenPrefixConfig, b
     def found(given: dict[str, torch.Tensor]) -> list[tuple[list[int], float]]:
         with torch.no_grad():
             prefix = stage(**given)
-        laid_out, unsaid = decoder.incremental(), Wording(suppress=(0, 1))
-        captions = search(laid_out, prefix.embeddings, prefix.valid, looked_for, unsaid, prefix.added)
-        best = (captions.tokens[:, 0], captions.lengths[:, 0], captions.scores[:, 0])
-        rows = zip(*(x.tolist() for x in best), strict=True)
+        captions = search(
+            decoder.incremental(), prefix.embeddings, prefix.valid, looked_for, Wording(suppress=(0, 1)), prefix.added
+        )
+        rows = zip(*(x[:, 0].tolist() for x in (captions.tokens, captions.lengths, captions.scores)), strict=True)
         return [(row[:length], score) for row, length, score in rows]
 
     given = boundary(guided=True, seed=5)

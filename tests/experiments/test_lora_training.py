@@ -15,7 +15,7 @@ from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.generate import generate_over
+from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.metrics import CaptionScorer, Scores
 from regioncap.experiments.phases import PhaseConfig, TrainConfig, parameter_groups, set_trainable
 from regioncap.experiments.prepare import Prepared
@@ -117,9 +117,10 @@ def test_checkpoint_says_the_same_where_the_stored_gpt2_is_gone(
     experiment = replace(adapted, decoder=replace(adapted.decoder, weights=str(tmp_path / "gone")))
     save_checkpoint(checkpoint_of(experiment, outcome, prepared), tmp_path / "checkpoint")
     loaded = load_checkpoint(tmp_path / "checkpoint")
-    (one,), (other,) = (
-        list(generate_over(captioner, prepared.dev, prepared.tokenizer, adapted.search))
-        for captioner in (outcome.captioner, loaded.captioner)
+    images = prepared.dev.images(torch.arange(8))
+    one, other = (
+        CaptionGenerator(c, prepared.tokenizer, adapted.search)(images, "abcdefgh")
+        for c in (outcome.captioner, loaded.captioner)
     )
     assert one.texts == other.texts
     assert torch.equal(one.captions.scores, other.captions.scores)

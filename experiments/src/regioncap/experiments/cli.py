@@ -13,6 +13,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
+  regioncap sweep-search CHECKPOINT --out DIR      what greedy tokens, beams and precisions cost and give
   regioncap pretrain-decoder FILE --out DIR        a decoder that has its language from text: --decoder.weights DIR
   regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
@@ -28,6 +29,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "caption",
+    "sweep-search",
     "pretrain-decoder",
     "distil",
     "score",
@@ -64,6 +66,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands.language import pretrain_command
 
         return pretrain_command(arguments)
+    if name == "sweep-search":
+        from regioncap.experiments.commands.search import sweep_search_command
+
+        return sweep_search_command(arguments)
     if name == "distil":
         from regioncap.experiments.commands.distil import distil_command
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from regioncap.decoder import CaptionTokenizer, stored_tokenizer
+from regioncap.decoder import CaptionTokenizer
 from regioncap.encoders import ClipHead, ClipHeadConfig
 from regioncap.experiments.banks import build_banks
 from regioncap.experiments.captions import CaptionTensors, same_count
@@ -76,12 +76,14 @@ def prepare(experiment: Experiment, data: CaptionData, encoders: Encoders, cache
             raise DataError(f"{image.path} has no caption: add one to the caption file or take it out of its split")
     train = extract(train_images, encoders.image, cache, encoders.key)
     dev = extract(dev_images, encoders.image, cache, encoders.key)
-    folder = cache / "prepared" / _key(experiment, train, dev, train_images, dev_images)
+    captions = [caption for image in train_images for caption in image.captions]
+    tokenizer = experiment.vocabulary.tokenizer(captions, experiment.decoder.weights)
+    folder = cache / "prepared" / _key(experiment, tokenizer, train, dev, train_images, dev_images)
     if not (folder / _INDEX).exists():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _write(experiment, train, train_images, encoders, partial)
+        _write(experiment, tokenizer, train, train_images, encoders, partial)
         index = {
             "train": _index_of(train, train_images),
             "dev": _index_of(dev, dev_images),
@@ -135,6 +137,7 @@ def load_head(folder: Path) -> ClipHead:
 
 def _key(
     experiment: Experiment,
+    tokenizer: CaptionTokenizer,
     train: FeatureStore,
     dev: FeatureStore,
     train_images: Sequence[CaptionedImage],
@@ -144,8 +147,8 @@ def _key(
     parts: list[Any] = [
         experiment.dim,
         to_dict(experiment.encoders),
-        to_dict(experiment.vocabulary),
-        None if experiment.decoder.weights is None else tokenizer_key(stored_tokenizer(experiment.decoder.weights)),
+        experiment.vocabulary.max_tokens,
+        tokenizer_key(tokenizer),  # the same words, from wherever they come, give the same inputs
         to_dict(experiment.banks),
         str(train.folder.resolve()),
         str(dev.folder.resolve()),
@@ -156,6 +159,7 @@ def _key(
 
 def _write(
     experiment: Experiment,
+    tokenizer: CaptionTokenizer,
     train: FeatureStore,
     images: Sequence[CaptionedImage],
     encoders: Encoders,
@@ -163,7 +167,6 @@ def _write(
 ) -> None:
     captions = same_count([image.captions for image in images])
     flat = [caption for own in captions for caption in own]
-    tokenizer = experiment.vocabulary.tokenizer(flat, experiment.decoder.weights)
     tokenizer.save(folder / "tokenizer")
     encoded = tokenizer.encode(flat, max_tokens=experiment.vocabulary.max_tokens)
     per_image = (len(images), len(captions[0]))

@@ -130,7 +130,7 @@ class Gpt2Decoder(nn.Module):
         return adapters_of(self) or list(self.parameters())
 
     def merged(self) -> "Gpt2Decoder":
-        """A decoder without adapters that says the same; itself if it has none."""
+        """A decoder without adapters that says the same; itself if it has none. `search` works with it."""
         return merged(self)
 
     def forward(
@@ -179,7 +179,7 @@ class Gpt2Decoder(nn.Module):
         return self._losses(prefix, valid, tokens, mask, added)[0].mean()
 
     def incremental(self, precision: Precision = "float32") -> IncrementalGpt2:
-        """The present weights laid out for a search, adapters merged: one copy, made in a fraction of a caption's time.
+        """A copy of the present weights, adapters merged, laid out for a search; costs a fraction of a caption's time.
 
         Raises ValueError in training mode, where a search would not be what the decoder learns to say.
         """
