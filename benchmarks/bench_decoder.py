@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -232,7 +233,7 @@ def compare(rounds: int = 5) -> None:
             times.append((middle - start, clock() - middle))
         ours, peer = (sorted(pair[i] for pair in times[1:])[rounds // 2] for i in (0, 1))
         ratios = sorted(pair[1] / pair[0] for pair in times[1:])
-        same = float((found.tokens[:, 0] == said).float().mean())
+        same = float(torch.eq(found.tokens[:, 0], cast(Tensor, said)).float().mean())
         print(
             f"| {images} | {n} | {k} | {precision} | {ours:.2f} | {peer:.2f} | {ratios[rounds // 2]:.2f} | "
             f"{ratios[0]:.2f} - {ratios[-1]:.2f} | {100 * same:.1f} % |",

@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 
 from regioncap.decoder import Prefix, SearchConfig
 from regioncap.decoder.projections import Precision
@@ -203,7 +204,7 @@ def _write(folder: Path, rows: list[dict[str, Any]], about: str) -> None:
     draft.replace(folder / "sweep.png")
 
 
-def _plot(rows: list[dict[str, Any]]) -> plt.Figure:
+def _plot(rows: list[dict[str, Any]]) -> Figure:
     """CIDEr against time, a line for each n (and precision), a point for each k."""
     figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
     greedy = [row for row in rows if row["k"] == 1]

@@ -51,7 +51,7 @@ class LoraConfig:
             raise ValueError("decoder.lora needs peft: pip install 'regioncap-decoder[lora]'") from error
         adapters = peft.LoraConfig(
             r=self.rank,
-            lora_alpha=self.alpha,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft divides it: any number does
             lora_dropout=self.dropout,
             target_modules=list(self.targets),
             fan_in_fan_out=True,  # GPT-2's Conv1D holds its matrix the other way round
