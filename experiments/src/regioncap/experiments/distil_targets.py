@@ -10,9 +10,9 @@ from jaxtyping import Bool, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from regioncap.decoder import SearchConfig, Wording
-from regioncap.decoder import search as look_for
+from regioncap.decoder import SearchConfig
 from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.progress import track
 
@@ -61,15 +61,12 @@ def teacher_captions(teacher: Captioner, prepared: Prepared, search: SearchConfi
     A caption that the search cut at its greatest length ends without eos: a cut is no place to end.
     """
     parts = torch.arange(len(prepared.train)).split(_BATCH)
-    decoder, wording = (
-        teacher.eval().decoder.incremental(search.precision),
-        Wording.of(prepared.tokenizer, bad_words=search.bad_words),
-    )
+    generator = CaptionGenerator(teacher.eval(), prepared.tokenizer, search)
     found = []
     for rows in track(parts, description="teacher's captions", total=len(parts)):
         with torch.inference_mode():
             prefix = teacher.condition(prepared.train.images(rows), prepared.offsets[rows]).prefix
-        found.append(look_for(decoder, prefix.embeddings, prefix.valid, search, wording, prefix.added))
+        found.append(generator.from_prefix(prefix, [prepared.train.names[row] for row in rows])[0])
     longest = max(captions.tokens.shape[2] for captions in found)
     said = torch.cat([F.pad(each.tokens[:, 0], (0, longest - each.tokens.shape[2])) for each in found])  # n T
     lengths = torch.cat([captions.lengths[:, 0] for captions in found])

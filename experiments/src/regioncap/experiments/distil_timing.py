@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from regioncap.decoder import CaptionTokenizer, SearchConfig, Wording
-from regioncap.decoder import search as look_for
+from regioncap.decoder import CaptionTokenizer, SearchConfig
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.features import FeatureStore
+from regioncap.experiments.generate import CaptionGenerator
 
 _ROUNDS = 5
 
@@ -40,19 +40,17 @@ def caption_times(
     of them.
     """
     parts = torch.arange(min(images, len(store))).split(batch)
-    batches = [store.images(rows) for rows in parts]
-    decoders = {name: each.eval().decoder.incremental(search.precision) for name, each in captioners.items()}
-    wording = Wording.of(tokenizer, bad_words=search.bad_words, prompt=search.prompt)
+    batches = [(store.images(rows), [store.names[row] for row in rows]) for rows in parts]
+    generators = {name: CaptionGenerator(each.eval(), tokenizer, search) for name, each in captioners.items()}
     spent: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in captioners}
     for measured in range(_ROUNDS + 1):
         for name, captioner in captioners.items():
             searching, start = 0.0, time.process_time()
-            for images_seen in batches:
+            for features, names in batches:
                 with torch.inference_mode():
-                    offset = torch.zeros(len(images_seen.pooled), captioner.dim)
-                    prefix = captioner.condition(images_seen, offset).prefix
+                    prefix = captioner.condition(features, torch.zeros(len(names), captioner.dim)).prefix
                 begun = time.process_time()
-                look_for(decoders[name], prefix.embeddings, prefix.valid, search, wording, prefix.added)
+                generators[name].from_prefix(prefix, names)
                 searching += time.process_time() - begun
             if measured:
                 spent[name][0].append(searching)
