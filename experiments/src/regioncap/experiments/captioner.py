@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regioncap.decoder import FusedPrefix, Gpt2Decoder, Prefix, TokenPrefix
-from regioncap.encoders import ClipHead, ImageFeatures
+from regioncap.encoders import ImageFeatures, ImageTextHead
 from regioncap.experiments.adapter import AdaptedRegions, Adapter, NoRegions
 from regioncap.graph import EnhancedRegions, Fusion, GlobalOnly, NoGraph, RegionGraph
 from regioncap.guidance import Guidance, NoGuidance, SemanticGuidance
@@ -37,7 +37,7 @@ class Captioner(nn.Module):
     def __init__(
         self,
         *,
-        clip_head: ClipHead,
+        clip_head: ImageTextHead,
         text_projection: nn.Linear,
         adapter: Adapter | NoRegions,
         graph: RegionGraph | NoGraph,

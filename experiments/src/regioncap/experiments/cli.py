@@ -9,6 +9,7 @@ from regioncap.experiments.metrics import JavaWorkerError
 _HELP = """\
 RegionCap: image captioning by region graphs and multi-scale semantic guidance (Wang et al. 2025)
 
+  regioncap extract PRESET --out STORE             what the image encoder says of every picture, once, for every study
   regioncap ablate PRESET --seeds N --out DIR      the study: every arm, scored on dev, as a table and in MLflow
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
@@ -18,6 +19,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
+  regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
 PRESET is `scenes` (procedural pictures, made on the spot) or `photos` (a folder in Flickr8k's layout: --data.root).
@@ -25,6 +27,7 @@ Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `region
 """
 
 COMMANDS = (
+    "extract",
     "ablate",
     "train",
     "evaluate",
@@ -34,6 +37,7 @@ COMMANDS = (
     "distil",
     "score",
     "metrics",
+    "train-detector",
     "train-scenes-encoders",
 )
 
@@ -62,6 +66,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands import metrics
 
         return metrics.score_command(arguments) if name == "score" else metrics.metrics_command(arguments)
+    if name == "extract":
+        from regioncap.experiments.commands.extract import extract_command
+
+        return extract_command(arguments)
     if name == "pretrain-decoder":
         from regioncap.experiments.commands.language import pretrain_command
 
@@ -74,6 +82,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands.distil import distil_command
 
         return distil_command(arguments)
+    if name == "train-detector":
+        from regioncap.experiments.commands.detector import detector_command
+
+        return detector_command(arguments)
     from regioncap.experiments.commands.study import study_command
 
     return study_command(name, arguments)

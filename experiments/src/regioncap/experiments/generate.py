@@ -11,8 +11,8 @@ from torch import Tensor
 
 from regioncap.decoder import Captions, CaptionTokenizer, Prefix, SearchConfig, Wording, search
 from regioncap.encoders import ImageFeatures
+from regioncap.encoders.store import FeatureStore
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.features import FeatureStore
 from regioncap.experiments.progress import track
 from regioncap.graph import EnhancedRegions
 from regioncap.guidance import Guidance

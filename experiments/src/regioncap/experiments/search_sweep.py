@@ -21,7 +21,7 @@ from regioncap.experiments.checkpoint import Checkpoint, load_checkpoint
 from regioncap.experiments.config_io import to_dict
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.evaluate import DataFolder
-from regioncap.experiments.features import extract
+from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.metrics import MetricsConfig
 from regioncap.experiments.prepare import dev_split
@@ -51,6 +51,8 @@ class SearchSweepOptions:
     """CPU threads: with one, time in a busy machine is still CPU time."""
     cache: Path = field(default_factory=cache_folder)
     """Where features are kept."""
+    features: Path | None = None
+    """A folder that `regioncap extract` wrote, to read features from instead."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def __post_init__(self) -> None:
@@ -86,7 +88,8 @@ def sweep_search(folder: Path, options: SearchSweepOptions) -> list[dict[str, An
     data = read_data(source, options.cache)
     images = data.split(dev_split(data))[: options.images or None]
     encoders = checkpoint.experiment.encoders.build()
-    store = extract(data.split(dev_split(data)), encoders.image, options.cache, encoders.key)
+    features = FeaturesSource(cache=options.cache, store=options.features)
+    store, _ = features.open(data.split(dev_split(data)), encoders.image, dev_split(data))
     prefixes = _prefixes(checkpoint, store, len(images), options.batch_size)
     searches = list(options.searches(checkpoint.experiment.search))
     kept = _Kept(options.out / "sweep.json", folder, [image.name for image in images])

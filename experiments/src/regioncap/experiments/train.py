@@ -17,6 +17,7 @@ from regioncap.experiments.objectives import Losses
 from regioncap.experiments.phases import PhaseConfig, parameter_groups, set_trainable
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.schedule import learning_rate_factor
+from regioncap.experiments.training_images import OnTheFlyImages, TrainingImages
 from regioncap.guidance import gate_statistics
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -29,6 +30,8 @@ DrawCaptions = Callable[[torch.Tensor, int, torch.Generator], tuple[torch.Tensor
 """Called with (image rows, captions of each, source of chance): the captions of a batch as its objective wants them."""
 
 _REPORT_EVERY = 20
+_EMBEDDED_AT_ONCE = 512
+"""Images; where `pooled` are the activations of all patches, those of a whole data set do not fit into memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ def fit(
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), betas=(0.9, 0.98))
     order = torch.Generator().manual_seed(experiment.seed)
     torch.manual_seed(experiment.seed)  # dropout
+    source = _training_images(experiment, prepared)
     evaluate = _DevCurve(experiment, prepared, scorer)
     steps_per_epoch = max(1, len(prepared.train) // config.images_per_step)
     phases = phase_of_steps(experiment)
@@ -118,7 +122,7 @@ def fit(
         told = draw(rows, config.captions_per_image, order)
         autocast = torch.autocast("cpu", torch.bfloat16) if config.precision == "bf16" else nullcontext()
         with autocast:
-            condition = captioner.condition(prepared.train.images(rows), prepared.offsets[rows])
+            condition = captioner.condition(source.images(rows), prepared.offsets[rows])
             losses = objective(captioner, condition, *told)
         if not torch.isfinite(losses.total):
             raise ValueError(f"the loss is {losses.total.item()} at step {step}; lower train.lr (now {config.lr})")
@@ -176,12 +180,20 @@ class _DevCurve:
         return {"dev.cider": scores.corpus["CIDEr"], "dev.distinct": len(set(texts)) / len(texts)}
 
 
+def _training_images(experiment: Experiment, prepared: Prepared) -> TrainingImages:
+    if experiment.images.encode == "once":
+        return prepared.train
+    encoder = experiment.encoders.build().image
+    paths = [image.path for image in prepared.train_images]
+    return OnTheFlyImages(encoder, paths, experiment.images.augment, experiment.seed)
+
+
 def _training_g(captioner: Captioner, prepared: Prepared) -> torch.Tensor:
     """g of every training image as training will see it, cross-fitted. n D."""
     captioner.eval()
-    pooled = torch.from_numpy(prepared.train.pooled.astype("float32"))
+    parts = torch.arange(len(prepared.train)).split(_EMBEDDED_AT_ONCE)
     with torch.inference_mode():
-        return captioner.embed_image(pooled, prepared.offsets)
+        return torch.cat([captioner.embed_image(prepared.train.pooled(rows), prepared.offsets[rows]) for rows in parts])
 
 
 def _values(losses: Losses, norm: torch.Tensor, lr: float, images_per_s: float) -> dict[str, float]:
