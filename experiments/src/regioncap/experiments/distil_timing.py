@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from regioncap.decoder import CaptionTokenizer, SearchConfig
+from regioncap.encoders.store import FeatureStore
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.features import FeatureStore
 from regioncap.experiments.generate import CaptionGenerator
 
 _ROUNDS = 5
