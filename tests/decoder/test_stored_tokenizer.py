@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, GPT2Tokenizer
 from regioncap.decoder import (
     Gpt2DecoderConfig,
     SearchConfig,
+    Wording,
     normalise,
     search,
     stored_tokenizer,
@@ -80,9 +81,10 @@ def test_loss_and_search_with_padding_that_is_eos(gpt2: Path):
         optimizer.zero_grad()
         decoder.loss(prefix, valid, told.tokens[None, :1], told.mask[None, :1]).backward()
         optimizer.step()
-    found = search(decoder.eval(), prefix, valid, SearchConfig(max_new_tokens=20), suppress=tokenizer.unspoken)
-    assert tokenizer.decode(found.tokens[0]) == "a dog"
-    assert found.lengths.tolist() == [int(told.mask[0].sum()) - 1]  # it stops by itself
+    config = SearchConfig(max_new_tokens=20)
+    found = search(decoder.eval().incremental(), prefix, valid, config, Wording.of(tokenizer))
+    assert tokenizer.decode(found.tokens[0, 0]) == "a dog"
+    assert found.lengths[0].tolist() == [int(told.mask[0].sum()) - 1]  # it stops by itself
 
 
 def test_what_is_missing_is_named(gpt2: Path, tmp_path: Path):
