@@ -1,12 +1,16 @@
 """Latency and peak memory of the decoder package on random boundary values, beside transformers in the same run.
 
+    python benchmarks/bench_decoder.py compare    # GPT-2's own size, 20 tokens by 5 beams: ratios to `generate`
+
     pytest benchmarks/bench_decoder.py --benchmark-only -o addopts='--import-mode=importlib -m "not slow"' \
         -o python_files='bench_*.py'
 
-`fused` and `tokens` make prefixes; `train` is one step (loss and gradients, bf16 autocast) with the captions of an
-image behind one prefix, `train_transformers` the same with the prefix repeated for each; `greedy`, `beam` and `hybrid`
-search, `generate_greedy` and `generate_beam` are transformers' `generate` with the same weights (tests show equal
-tokens). Without `-m "not slow"` GPT-2's own size is measured too. Takes about two CPU-minutes without it.
+`compare` runs both in turn, on one CPU thread or a GPU, and says how many of the captions' tokens are the same; three
+minutes. The rest: `fused` and `tokens` make prefixes; `train` is one step (loss and gradients, bf16 autocast) with the
+captions of an image behind one prefix, `train_transformers` the same with the prefix repeated for each; `greedy`,
+`beam`, `hybrid` and `sample` search (`beam_bfloat16`, `beam_int8`: with weights laid out in that format),
+`generate_greedy` and `generate_beam` are transformers' `generate` with the same weights (tests show equal tokens).
+Without `-m "not slow"` GPT-2's own size is measured too. Takes about two CPU-minutes without it.
 Times are CPU time on one thread, so that a busy machine does not count; wall time where there is a GPU.
 `extra_info["peak_mib"]` is what a call adds: peak RSS of a fresh process over its level before the call (Linux), or
 `max_memory_allocated` where there is a GPU.
@@ -19,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -34,6 +39,7 @@ from regioncap.decoder import (
     TokenPrefixConfig,
     search,
 )
+from regioncap.decoder.projections import Precision
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BOS, EOS, PAD = 1, 2, 3
@@ -61,7 +67,14 @@ GPT2 = Shape(
 )
 SHAPES = {"photos": PHOTOS, "photos-single": replace(PHOTOS, images=1), "gpt2": GPT2}
 BEAM = SearchConfig(greedy_tokens=0, beams=5, max_new_tokens=20, min_new_tokens=20)
-SEARCHES = {"greedy": replace(BEAM, beams=1), "beam": BEAM, "hybrid": replace(BEAM, greedy_tokens=4)}
+SEARCHES = {
+    "greedy": replace(BEAM, beams=1),
+    "beam": BEAM,
+    "beam_bfloat16": replace(BEAM, precision="bfloat16"),
+    "beam_int8": replace(BEAM, precision="int8"),
+    "hybrid": replace(BEAM, greedy_tokens=4),
+    "sample": replace(BEAM, method="sample"),
+}
 CASES = ("fused", "tokens", "train", "train_transformers", *SEARCHES, "generate_greedy", "generate_beam")
 
 
@@ -134,7 +147,8 @@ def call_of(case: str, name: str) -> Callable[[], object]:
         return train_call(case, decoder, prefix, valid)
     if case.startswith("generate"):
         return generate_call(SEARCHES[case.removeprefix("generate_")], decoder, prefix, valid)
-    return lambda: search(decoder, prefix, valid, SEARCHES[case])
+    stepping = decoder.incremental(SEARCHES[case].precision)
+    return lambda: search(stepping, prefix, valid, SEARCHES[case])
 
 
 def synchronised(call: Callable[[], object]) -> None:
@@ -176,5 +190,62 @@ def test_decoder_speed(benchmark: BenchmarkFixture, case: str, name: str) -> Non
     benchmark.extra_info["peak_mib"] = round(float(fresh.stdout.split()[-1]), 1)
 
 
+COMPARED: tuple[tuple[int, int, int, Precision], ...] = (
+    (8, 0, 5, "float32"),
+    (1, 0, 5, "float32"),
+    (8, 4, 5, "float32"),
+    (8, 0, 1, "float32"),
+    (1, 0, 1, "float32"),
+    (8, 0, 5, "bfloat16"),
+    (1, 0, 5, "bfloat16"),
+    (8, 0, 5, "int8"),
+    (1, 0, 5, "int8"),
+)
+"""Images, greedy tokens, beams, precision. `generate` has no hybrid: there it does plain beam search."""
+
+
+def compare(rounds: int = 5) -> None:
+    """Search and `generate` in turn on GPT-2's own size: time over time, least and most of the rounds, memory."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    decoder = GPT2.decoder.build(GPT2.vocabulary, bos=BOS, eos=EOS, pad=PAD).to(DEVICE).eval()
+    with torch.no_grad():
+        decoder.model.transformer.wpe.weight.mul_(20)  # else random weights say one word for ever
+    clock = time.perf_counter if DEVICE == "cuda" else time.process_time
+    print("| images | n greedy | k beams | precision | ours, s | `generate`, s | ratio | least - most | same tokens |")
+    print("| ---: | ---: | ---: | --- | ---: | ---: | ---: | --- | ---: |")
+    for images, n, k, precision in COMPARED:
+        if precision == "int8" and DEVICE == "cuda":
+            continue
+        config = replace(BEAM, beams=k, greedy_tokens=n, precision=precision)
+        prefix = torch.randn(images, GPT2.slots, decoder.width, device=DEVICE)
+        valid = torch.ones(images, GPT2.slots, dtype=torch.bool, device=DEVICE)
+        stepping = decoder.incremental(precision)
+        theirs = generate_call(replace(config, precision="float32"), decoder, prefix, valid)
+        times: list[tuple[float, float]] = []
+        for _ in range(rounds + 1):
+            start = clock()
+            found = search(stepping, prefix, valid, config)
+            middle = clock()
+            said = theirs()
+            if DEVICE == "cuda":
+                torch.cuda.synchronize()
+            times.append((middle - start, clock() - middle))
+        ours, peer = (sorted(pair[i] for pair in times[1:])[rounds // 2] for i in (0, 1))
+        ratios = sorted(pair[1] / pair[0] for pair in times[1:])
+        same = float(torch.eq(found.tokens[:, 0], cast(Tensor, said)).float().mean())
+        print(
+            f"| {images} | {n} | {k} | {precision} | {ours:.2f} | {peer:.2f} | {ratios[rounds // 2]:.2f} | "
+            f"{ratios[0]:.2f} - {ratios[-1]:.2f} | {100 * same:.1f} % |",
+            flush=True,
+        )
+    for case in ("beam", "beam_bfloat16", "beam_int8", "generate_beam"):
+        fresh = subprocess.run([sys.executable, __file__, case, "gpt2"], check=True, capture_output=True, text=True)
+        print(f"{case}: a search of 8 images adds {float(fresh.stdout.split()[-1]):.0f} MiB")
+
+
 if __name__ == "__main__":
-    print(added_mib(sys.argv[1], sys.argv[2]))
+    if sys.argv[1] == "compare":
+        compare()
+    else:
+        print(added_mib(sys.argv[1], sys.argv[2]))

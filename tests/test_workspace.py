@@ -54,7 +54,8 @@ def test_the_namespace_has_no_init():
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_declares_what_it_imports(package):
     project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
-    names = [re.split(r"[<>=~!\[; ]", requirement)[0] for requirement in project["dependencies"]]
+    extras = [requirement for extra in project.get("optional-dependencies", {}).values() for requirement in extra]
+    names = [re.split(r"[<>=~!\[; ]", requirement)[0] for requirement in (*project["dependencies"], *extras)]
     declared = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names} - {None}
     used = {module.split(".")[0] for _, module in imports(ROOT / "packages" / package / "src")}
     used -= set(sys.stdlib_module_names) | {"regioncap"}

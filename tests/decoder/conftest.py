@@ -1,4 +1,4 @@
-"""Small decoders whose captions vary, transformers' `generate` over the same weights, a stored GPT-2's tokenizer."""
+"""Small decoders whose captions vary, `generate` over the same weights, and a stored GPT-2's tokenizer."""
 
 import json
 from collections.abc import Callable

@@ -81,8 +81,7 @@ def test_loss_and_search_with_padding_that_is_eos(gpt2: Path):
         optimizer.zero_grad()
         decoder.loss(prefix, valid, told.tokens[None, :1], told.mask[None, :1]).backward()
         optimizer.step()
-    config = SearchConfig(max_new_tokens=20)
-    found = search(decoder.eval().incremental(), prefix, valid, config, Wording.of(tokenizer))
+    found = search(decoder.eval().incremental(), prefix, valid, SearchConfig(max_new_tokens=20), Wording.of(tokenizer))
     assert tokenizer.decode(found.tokens[0, 0]) == "a dog"
     assert found.lengths[0].tolist() == [int(told.mask[0].sum()) - 1]  # it stops by itself
 

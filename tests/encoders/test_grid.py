@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regioncap.encoders import GridEncoderConfig, load_efficientnet_lite0
+from regioncap.encoders import EfficientNetLite0Config, GridEncoderConfig, VitMapConfig, load_efficientnet_lite0
 
 SMALL = GridEncoderConfig(image_size=96)
 
@@ -19,7 +19,7 @@ def images() -> Tensor:
 def test_cells_are_the_feature_map_in_reading_order(images):
     encoder = SMALL.build()
     seen = encoder(images)
-    feature_map = load_efficientnet_lite0(SMALL.weights)(images)
+    feature_map = load_efficientnet_lite0(SMALL.backbone.weights)(images)
     for row in range(3):
         for column in range(3):
             torch.testing.assert_close(
@@ -74,11 +74,22 @@ def test_encoder_is_frozen(images):
 
 def test_bad_config_is_named():
     with pytest.raises(ValueError, match=r"encoder\.image_size must be a positive multiple of 32, got 100"):
-        GridEncoderConfig(image_size=100)
+        GridEncoderConfig(image_size=100).build()
+    with pytest.raises(ValueError, match=r"encoder\.image_size must be at least 1, got 0"):
+        GridEncoderConfig(image_size=0)
     with pytest.raises(ValueError, match="pip install"):
-        GridEncoderConfig(weights="missing.pth").build()
+        GridEncoderConfig(backbone=EfficientNetLite0Config(weights="missing.pth")).build()
+    with pytest.raises(ValueError, match="float32 or bfloat16, got int8"):
+        GridEncoderConfig(precision="int8").build()
 
 
 def test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match="64 pixels wide, the encoder wants 96"):
         SMALL.build()(torch.zeros(1, 3, 64, 64))
+
+
+def test_any_backbone_gives_regions(clip_folder):
+    encoder = GridEncoderConfig(backbone=VitMapConfig(weights=str(clip_folder)), image_size=64).build()
+    seen = encoder(torch.rand(2, 3, 64, 64))
+    assert seen.regions.features.shape == (2, encoder.regions_per_image, encoder.region_dim) == (2, 16, 32)
+    torch.testing.assert_close(seen.pooled, seen.regions.features.mean(1))

@@ -1,9 +1,17 @@
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from regioncap.encoders import load_image
+from regioncap.encoders.images import LARGEST, load_image, read_image
 
 
 @pytest.fixture
@@ -96,3 +104,104 @@ def test_missing_file_is_named(tmp_path):
         load_image(tmp_path / "gone.jpg", 32)
     with pytest.raises(ValueError, match="no image file"):
         load_image(tmp_path, 32)
+
+
+def png_header(path, width, height):
+    """A PNG that declares a size and holds next to no pixels."""
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT": zlib.compress(b"\0" * 9)}
+    written = [
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks.items()
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("size", [(20_000, 20_000), (12_000, 9_000)])
+def test_picture_too_large_to_decode_is_named_from_its_header(size, tmp_path):
+    png_header(tmp_path / "huge.png", *size)
+    with pytest.raises(ValueError, match=r"huge\.png is not decoded .*shrink it or remove it") as failure:
+        load_image(tmp_path / "huge.png", 32)
+    assert "\n" not in str(failure.value)
+
+
+def test_jpeg_over_the_limit_is_shrunk_while_it_is_decoded(tmp_path):
+    picture = Image.new("L", (12_000, 9_000), 100)
+    picture.paste(200, (0, 0, 6_000, 9_000))
+    assert picture.width * picture.height > LARGEST
+    picture.save(tmp_path / "huge.jpg", quality=50)
+    image = load_image(tmp_path / "huge.jpg", 32)
+    torch.testing.assert_close(image[:, :, 4:12], torch.full((3, 32, 8), 200 / 255), atol=0.02, rtol=0)
+    torch.testing.assert_close(image[:, :, 20:28], torch.full((3, 32, 8), 100 / 255), atol=0.02, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("progressive", "refused"), [(False, False), (True, True)])
+def test_memory_of_the_largest_jpeg_is_bounded(progressive, refused, tmp_path):
+    """A progressive file keeps the coefficients of its full size: 20,000 x 20,000 would take gigabytes."""
+    Image.new("L", (20_000, 20_000), 100).save(tmp_path / "huge.jpg", quality=50, progressive=progressive)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom regioncap.encoders import load_image\n"
+        "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1024\n"
+        "before = peak()\n"
+        "try:\n    load_image(Path(sys.argv[1]), 224)\nexcept ValueError as error:\n    print('refused', error)\n"
+        "print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "huge.jpg"], capture_output=True, text=True)
+    assert ("refused" in done.stdout) is refused, done.stderr
+    assert float(done.stdout.splitlines()[-1]) < 200  # MiB
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_at_least_bounds_what_the_decoder_leaves_out(progressive, picture, tmp_path):
+    picture.resize((800, 600)).save(tmp_path / "a.jpg", progressive=progressive)
+    assert read_image(tmp_path / "a.jpg").size == (800, 600)
+    assert read_image(tmp_path / "a.jpg", at_least=150).size == (200, 150)
+    assert read_image(tmp_path / "a.jpg", at_least=151).size == (400, 300)
+
+
+def test_one_pixel_is_a_picture(tmp_path):
+    Image.new("RGB", (1, 1), (255, 0, 51)).save(tmp_path / "a.png")
+    wanted = torch.tensor([1.0, 0.0, 0.2]).view(3, 1, 1).expand(3, 16, 16)
+    torch.testing.assert_close(load_image(tmp_path / "a.png", 16), wanted)
+
+
+def test_first_frame_of_an_animation_is_the_picture(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 255, 0))]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    torch.testing.assert_close(load_image(tmp_path / "a.gif", 8)[0], torch.ones(8, 8))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_unknown_range_are_refused(mode, tmp_path):
+    Image.new(mode, (8, 8), 70000).save(tmp_path / "a.tiff")
+    with pytest.raises(ValueError, match=r"a\.tiff does not decode \(pixels of unknown range"):
+        load_image(tmp_path / "a.tiff", 8)
+
+
+def decodes_or_is_named(path):
+    try:
+        return load_image(path, 8).shape == (3, 8, 8)
+    except ValueError as error:
+        return path.name in str(error) and "\n" not in str(error)
+
+
+STARTS = [b"", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG\r\n\x1a\n"]
+
+
+@given(content=st.binary(min_size=1, max_size=200), start=st.sampled_from(STARTS))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_a_picture_or_one_line(content, start, tmp_path):
+    path = tmp_path / "any"
+    path.write_bytes(start + content)
+    assert decodes_or_is_named(path)
+
+
+@given(cut=st.floats(0, 1), kind=st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"]))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_part_of_a_picture_is_a_picture_or_one_line(cut, kind, picture, tmp_path):
+    whole = io.BytesIO()
+    picture.save(whole, kind)
+    path = tmp_path / "part"
+    path.write_bytes(whole.getvalue()[: int(cut * len(whole.getvalue()))])
+    assert decodes_or_is_named(path)

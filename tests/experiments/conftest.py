@@ -14,7 +14,15 @@ import torch
 from PIL import Image
 
 from regioncap.decoder import Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
-from regioncap.encoders import ClipHeadConfig, DetectorConfig, DetectorTrainingConfig, SmallBertConfig, load_detector
+from regioncap.encoders import (
+    ClipHeadConfig,
+    DetectorConfig,
+    DetectorTrainingConfig,
+    MeanMlpHeadConfig,
+    SmallBertConfig,
+    SmallTrunkConfig,
+    load_detector,
+)
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.banks import KeywordBanksConfig
@@ -75,7 +83,12 @@ def scenes_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
             out=out,
             scenes=ScenesConfig(train=8, val=4, test=1, seed=77),
             detector=DetectorConfig(
-                classes=KINDS, image_size=64, channels=8, blocks=0, head_dim=16, proposals_before_nms=30, proposals=20
+                classes=KINDS,
+                image_size=64,
+                trunk=SmallTrunkConfig(channels=8, blocks=0),
+                head=MeanMlpHeadConfig(dim=16),
+                proposals_before_nms=30,
+                proposals=20,
             ),
             detector_training=DetectorTrainingConfig(steps=1, batch_size=2),
             bert=SmallBertConfig(layers=1, width=16, heads=2),

@@ -9,7 +9,6 @@ from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.captions import CaptionTensors
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import flatten
-from regioncap.experiments.features import FeatureStore
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.objectives import ObjectiveConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig, set_trainable
@@ -74,12 +73,10 @@ def test_control_of_a_graph_needs_a_graph() -> None:
 
 def first(prepared: Prepared, images: int) -> Prepared:
     """The same study with only so many training images, one caption each."""
-    store = prepared.train
-    arrays = {name: getattr(store, name)[:images] for name in ("pooled", "features", "boxes", "scores", "valid")}
     captions = prepared.captions
     return replace(
         prepared,
-        train=FeatureStore(folder=store.folder, names=store.names[:images], **arrays),
+        train=prepared.train.take(torch.arange(images)),
         train_images=prepared.train_images[:images],
         offsets=prepared.offsets[:images],
         captions=CaptionTensors(

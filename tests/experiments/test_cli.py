@@ -128,6 +128,55 @@ def test_folder_is_captioned_but_for_the_picture_that_does_not_decode(
             assert min(picture.size) >= 224
 
 
+def test_a_picture_gets_as_many_captions_as_are_asked_for_each_with_its_confidence(
+    trained: tuple[Any, Path], command: Command, pictures: Path, tmp_path: Path
+) -> None:
+    out, picture = tmp_path / "captions.jsonl", pictures / "b.jpg"
+    for flags in (["--n", 5], ["--n", 5, "--search.method", "sample", "--search.top-p", 0.99]):
+        outcome = command("caption", trained[1] / "checkpoint", picture, "--out", out, *flags)
+        assert outcome.status == 0
+        row = json.loads(out.read_text())
+        captions = [row, *row["alternatives"]]
+        assert len({each["caption"] for each in captions}) == 5
+        scores = [each["score"] for each in captions]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 < each["confidence"] <= 1 for each in captions)
+        product = 1.0
+        for _, probability in row["tokens"]:
+            product *= probability
+        assert product ** (1 / len(row["tokens"])) == pytest.approx(row["confidence"], rel=0.02)
+    printed = command("caption", trained[1] / "checkpoint", picture, "--n", 3).out
+    assert len([line for line in printed.splitlines() if line.startswith(str(picture))]) == 3
+
+
+def test_search_flags_change_what_the_checkpoint_says(
+    trained: tuple[Any, Path], command: Command, pictures: Path, tmp_path: Path
+) -> None:
+    def said(*flags: object) -> str:
+        out = tmp_path / "captions.jsonl"
+        assert command("caption", trained[1] / "checkpoint", pictures / "b.jpg", "--out", out, *flags).status == 0
+        caption: str = json.loads(out.read_text())["caption"]
+        return caption
+
+    plain = said()
+    assert len(said("--search.max-new-tokens", 2).split()) == 2 < len(plain.split())
+    assert said("--search.prompt", "there is a").startswith("there is a ")
+    first = plain.split()[0]
+    assert first not in said("--search.bad-words", first).split()
+
+
+@pytest.mark.parametrize(("flag", "name"), [("--search.prompt", "prompt"), ("--search.bad-words", "bad_words")])
+def test_a_word_that_the_decoder_does_not_know_is_named(
+    trained: tuple[Any, Path], command: Command, pictures: Path, flag: str, name: str
+) -> None:
+    outcome = command("caption", trained[1] / "checkpoint", pictures / "b.jpg", flag, "zebra")
+    assert_one_line(outcome, f"search.{name}", "'zebra'", "not in the decoder's vocabulary")
+
+
+def test_captioning_wants_pictures(trained: tuple[Any, Path], command: Command) -> None:
+    assert_one_line(command("caption", trained[1] / "checkpoint"), "wants pictures", "got none")
+
+
 def test_files_are_captioned_alone_as_in_a_folder_and_printed_without_out(
     trained: tuple[Any, Path], command: Command, pictures: Path, tmp_path: Path
 ) -> None:

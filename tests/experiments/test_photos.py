@@ -1,4 +1,4 @@
-"""The preset `photos` with its real weights, on a dozen small JPEGs."""
+"""The preset `photos-grid` with its real weights, on a dozen small JPEGs; `photos` differs in its regions alone."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from regioncap.experiments.language import LanguageConfig, load_language
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.phases import TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
-from regioncap.experiments.presets import photos
+from regioncap.experiments.presets import photos_grid
 from regioncap.experiments.train import train
 
 
@@ -33,7 +33,7 @@ def experiment(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> E
     root = Path(shutil.copytree(photographs, tmp_path_factory.mktemp("blind") / "flickr"))
     for name in (root / "test.txt").read_text().split():
         (root / "images" / name).write_bytes(b"")
-    base = photos()
+    base = photos_grid()
     assert isinstance(base.encoders, PhotoEncodersSource)
     return replace(
         base,
@@ -91,7 +91,7 @@ def test_study_of_photographs_runs_on_the_command_line_and_a_test_list_is_evalua
 ) -> None:
     out, scores = runs / "photos", tmp_path / "test.json"
     arguments = ("--arms", "clipcap", "--train.steps", 2, "--vocabulary.min-count", 1, "--banks.min-count", 1)
-    done = command("ablate", "photos", "--data.root", photographs, "--out", out, "--cache", cache, *arguments)
+    done = command("ablate", "photos-grid", "--data.root", photographs, "--out", out, "--cache", cache, *arguments)
     assert (done.status, done.err) == (0, "")
     folder = tmp_path / "other"
     shutil.copytree(photographs / "images", folder / "images")

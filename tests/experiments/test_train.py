@@ -186,7 +186,7 @@ def test_training_images_get_their_offset_and_dev_images_none(
     base: Experiment, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offsets = torch.randn(prepared.offsets.shape, generator=torch.Generator().manual_seed(0))
-    pooled = torch.from_numpy(prepared.train.pooled.astype("float32"))
+    pooled = prepared.train.pooled()
     seen: list[bool] = []
     condition = Captioner.condition
 

@@ -58,11 +58,20 @@ def test_detail_guidance_is_equation_12_region_by_region(stage, fused, regions, 
         torch.testing.assert_close(detail.summary[image], mean, rtol=1e-4, atol=1e-4)
 
 
+def test_the_words_own_vectors_are_weighted_and_gated_and_their_mean_is_w_local(stage, fused, regions, valid):
+    detail = stage(fused, regions, valid)
+    torch.testing.assert_close(detail.tokens.mean(2), detail.regions, rtol=1e-4, atol=1e-5)
+    for slot in range(3):
+        for place, word in enumerate(detail.words[1, slot].tolist()):
+            vector = M * detail.weights[1, slot, place] * stage.text(stage.similarity.words[word])
+            torch.testing.assert_close(detail.tokens[1, slot, place], detail.gate[1, slot] * vector)
+
+
 def test_padding_and_batch_mates_change_nothing(stage, fused, regions, valid):
     together = stage(fused, regions, valid)
     noisy = torch.where(valid[..., None], regions, 1e3 * torch.randn_like(regions))
     same = stage(fused, noisy, valid)
-    for name in ("regions", "summary", "weights", "gate"):
+    for name in ("regions", "summary", "weights", "tokens", "gate"):
         assert torch.equal(getattr(same, name), getattr(together, name)), name
     assert torch.equal(same.words, together.words)
     alone = stage(fused[1:2], regions[1:2, :3], valid[1:2, :3])
@@ -73,7 +82,7 @@ def test_padding_and_batch_mates_change_nothing(stage, fused, regions, valid):
 
 def test_everything_of_a_padded_region_is_zero_and_an_image_of_padding_is_finite(stage, fused, regions, valid):
     detail = stage(fused, regions, valid)
-    for value in (detail.regions, detail.words, detail.weights, detail.gate):
+    for value in (detail.regions, detail.words, detail.weights, detail.tokens, detail.gate):
         assert not value[~valid].any()
         assert value[valid].any()
     assert not detail.summary[2].any()

@@ -46,6 +46,7 @@ def test_guidance_joins_both_scales(build, inputs):
         "region_detail": detail.regions,
         "detail_words": detail.words,
         "detail_weights": detail.weights,
+        "detail_tokens": detail.tokens,
         "gate": detail.gate,
     }
     assert expected.keys() == tensors(guidance).keys()
@@ -147,6 +148,7 @@ def test_no_guidance_has_no_parameters_no_words_and_zero_vectors(make_bank, inpu
         "scene_weights": (B, 0),
         "detail_words": (B, 0, 0),
         "detail_weights": (B, 0, 0),
+        "detail_tokens": (B, 0, 0, D),
         "gate": (B, 0, D),
     }
     assert not guidance.scene.any()
@@ -181,6 +183,7 @@ def test_gate_statistics_count_valid_regions_alone(build, inputs):
     valid = inputs[3]
     edited = tensors(guidance) | {"gate": gate, "scene_weights": weights, "scene_words": weights.long()}
     edited |= {"scene": gate[:, 0], "detail": gate[:, 0], "region_detail": gate, "scene_tokens": gate[:, :2]}
+    edited["detail_tokens"] = edited["detail_tokens"][..., :4]  # as wide as the gates above
     statistics = gate_statistics(Guidance(**edited), valid)
     values = valid.sum().item() * 4
     assert statistics["gate_mean"] == pytest.approx(((values - 4) * 0.9 + 0.01 + 0.049 + 0.5 + 0.9) / values)

@@ -145,6 +145,8 @@ def test_boxes_on_disk_are_those_of_the_scene(made: Path) -> None:
     assert data.classes == KINDS
     for image, scene in zip(data.images, scenes_of(SMALL, "val"), strict=True):
         assert [KINDS[label] for label in image.labels] == [thing.kind for thing in scene.things]
+        said = [{data.attributes[x] for x in own} for own in image.attributes]
+        assert said == [{thing.colour, thing.pattern} for thing in scene.things]
         np.testing.assert_allclose(image.boxes, [thing.box for thing in scene.things], atol=0.011)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from regioncap.decoder import CaptionTokenizer, Gpt2Decoder
-from regioncap.encoders import ClipHead
+from regioncap.encoders import ImageTextHead
 from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
@@ -20,7 +20,7 @@ def build_captioner(
     *,
     region_dim: int,
     text_dim: int,
-    clip_head: ClipHead,
+    clip_head: ImageTextHead,
     tokenizer: CaptionTokenizer,
     scene_bank: KeywordBank,
     detail_bank: KeywordBank,

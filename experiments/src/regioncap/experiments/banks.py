@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from regioncap.encoders import ClipHead, TextEncoder
+from regioncap.encoders import ClipText, ImageTextHead, TextEncoder
 from regioncap.guidance import KeywordBank, detail_words, scene_words
 
 
@@ -28,7 +28,7 @@ class KeywordBanksConfig:
 
 
 def build_banks(
-    config: KeywordBanksConfig, captions: Sequence[str], text: TextEncoder, head: ClipHead
+    config: KeywordBanksConfig, captions: Sequence[str], text: TextEncoder | ClipText, head: ImageTextHead
 ) -> tuple[KeywordBank, KeywordBank]:
     """The scene and the detail bank of these training captions. Raises BankError if no word is left."""
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regioncap.decoder import FusedPrefix, Gpt2Decoder, Prefix, TokenPrefix
-from regioncap.encoders import ClipHead, ImageFeatures
+from regioncap.encoders import ImageFeatures, ImageTextHead
 from regioncap.experiments.adapter import AdaptedRegions, Adapter, NoRegions
 from regioncap.graph import EnhancedRegions, Fusion, GlobalOnly, NoGraph, RegionGraph
 from regioncap.guidance import Guidance, NoGuidance, SemanticGuidance
@@ -37,7 +37,7 @@ class Captioner(nn.Module):
     def __init__(
         self,
         *,
-        clip_head: ClipHead,
+        clip_head: ImageTextHead,
         text_projection: nn.Linear,
         adapter: Adapter | NoRegions,
         graph: RegionGraph | NoGraph,
@@ -83,6 +83,10 @@ class Captioner(nn.Module):
             region_valid=regions.valid,
             region_detail=guidance.region_detail,
             scene_tokens=guidance.scene_tokens,
+            region_boxes=adapted.boxes,
+            detail_tokens=guidance.detail_tokens,
+            detail_words=guidance.detail_words,
+            detail_weights=guidance.detail_weights,
         )
         return Condition(g=g, adapted=adapted, regions=regions, fused=fused, guidance=guidance, prefix=prefix)
 
@@ -95,4 +99,4 @@ class Captioner(nn.Module):
         self, prefix: Prefix, tokens: Int[Tensor, "B C T"], mask: Bool[Tensor, "B C T"]
     ) -> Float[Tensor, ""]:
         """Token cross-entropy (eq. 16), mean over real tokens."""
-        return self.decoder.loss(prefix.embeddings, prefix.valid, tokens, mask)
+        return self.decoder.loss(prefix.embeddings, prefix.valid, tokens, mask, prefix.added)

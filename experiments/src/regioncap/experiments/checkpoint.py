@@ -1,7 +1,8 @@
 """A trained captioner on disk: one folder that, with the package, is all one needs to caption.
 
 config.json  model.safetensors  tokenizer/  banks/scene/  banks/detail/  clip_head.json  clip_head.safetensors,
-and decoder/config.json, the decoder's shape, where `decoder.weights` is gone into model.safetensors
+decoder/config.json, the decoder's shape, where `decoder.weights` is gone into model.safetensors, and detector/ where
+the experiment trained one
 """
 
 import json
@@ -19,12 +20,14 @@ from regioncap.experiments.assemble import blank_decoder, build_captioner
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
+from regioncap.experiments.own_detector import detector_folder, with_detector_in
 from regioncap.experiments.prepare import load_head, save_head
 from regioncap.guidance import KeywordBank
 
 _CONFIG = "config.json"
 _MODEL = "model.safetensors"
 _DECODER = "decoder"
+_DETECTOR = "detector"
 
 
 class CheckpointError(ValueError):
@@ -62,6 +65,9 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     checkpoint.detail_bank.save(partial / "banks" / "detail")
     save_head(checkpoint.captioner.clip_head, partial)
     save_model(checkpoint.captioner, str(partial / _MODEL))
+    detector = detector_folder(checkpoint.experiment)
+    if detector is not None:
+        shutil.copytree(detector, partial / _DETECTOR, ignore=shutil.ignore_patterns("train.json", "dev.json"))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -121,7 +127,9 @@ def load_experiment(folder: Path) -> Experiment:
                 "such as OUT/+graph+guidance/seed0/checkpoint"
             )
     with _reading(folder / _CONFIG):
-        return from_dict(Experiment, json.loads((folder / _CONFIG).read_text())["experiment"], "experiment")
+        stored = json.loads((folder / _CONFIG).read_text())["experiment"]
+        experiment = from_dict(Experiment, stored, "experiment")
+    return with_detector_in(experiment, folder / _DETECTOR) if (folder / _DETECTOR).is_dir() else experiment
 
 
 @contextmanager

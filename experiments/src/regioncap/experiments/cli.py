@@ -9,20 +9,35 @@ from regioncap.experiments.metrics import JavaWorkerError
 _HELP = """\
 RegionCap: image captioning by region graphs and multi-scale semantic guidance (Wang et al. 2025)
 
+  regioncap extract PRESET --out STORE             what the image encoder says of every picture, once, for every study
   regioncap ablate PRESET --seeds N --out DIR      the study: every arm, scored on dev, as a table and in MLflow
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
+  regioncap sweep-search CHECKPOINT --out DIR      what greedy tokens, beams and precisions cost and give
   regioncap pretrain-decoder FILE --out DIR        a decoder that has its language from text: --decoder.weights DIR
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
+  regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
 PRESET is `scenes` (procedural pictures, made on the spot) or `photos` (a folder in Flickr8k's layout: --data.root).
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
 """
 
-COMMANDS = ("ablate", "train", "evaluate", "caption", "pretrain-decoder", "score", "metrics", "train-scenes-encoders")
+COMMANDS = (
+    "extract",
+    "ablate",
+    "train",
+    "evaluate",
+    "caption",
+    "sweep-search",
+    "pretrain-decoder",
+    "score",
+    "metrics",
+    "train-detector",
+    "train-scenes-encoders",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,10 +64,22 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands import metrics
 
         return metrics.score_command(arguments) if name == "score" else metrics.metrics_command(arguments)
+    if name == "extract":
+        from regioncap.experiments.commands.extract import extract_command
+
+        return extract_command(arguments)
     if name == "pretrain-decoder":
         from regioncap.experiments.commands.language import pretrain_command
 
         return pretrain_command(arguments)
+    if name == "sweep-search":
+        from regioncap.experiments.commands.search import sweep_search_command
+
+        return sweep_search_command(arguments)
+    if name == "train-detector":
+        from regioncap.experiments.commands.detector import detector_command
+
+        return detector_command(arguments)
     from regioncap.experiments.commands.study import study_command
 
     return study_command(name, arguments)

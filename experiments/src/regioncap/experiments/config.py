@@ -9,10 +9,11 @@ from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.data.sources import ScenesSource
-from regioncap.experiments.encoders import PhotoEncodersSource, ScenesEncodersSource
+from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
 from regioncap.experiments.language import LanguageConfig
 from regioncap.experiments.objectives import ObjectiveConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.training_images import TrainingImagesConfig
 from regioncap.experiments.vocabulary import VocabularyConfig
 from regioncap.graph import FusionConfig, GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
 from regioncap.guidance import NoGuidanceConfig, SemanticGuidanceConfig
@@ -25,9 +26,11 @@ class Experiment:
     preset: tyro.conf.Suppress[str]
     """The preset this started from; names the study."""
     data: ScenesSource | Flickr8kConfig
-    encoders: ScenesEncodersSource | PhotoEncodersSource
+    encoders: ScenesEncodersSource | PhotoEncodersSource | PaperEncodersSource
     dim: int
     """D, the joint width of regions, words and the fused vector."""
+    images: TrainingImagesConfig = field(default_factory=TrainingImagesConfig)
+    """Whether training takes stored features or encodes pictures at every step."""
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     banks: KeywordBanksConfig = field(default_factory=KeywordBanksConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)

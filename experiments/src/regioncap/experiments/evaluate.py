@@ -8,7 +8,7 @@ from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.data.dataset import DataError
 from regioncap.experiments.data.sources import read_data
-from regioncap.experiments.features import extract
+from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.metrics import MetricsConfig, Scores
 from regioncap.experiments.scores_file import write_scores
@@ -33,6 +33,8 @@ class EvaluateOptions:
     """JSON file for corpus and per-image scores."""
     cache: Path = field(default_factory=cache_folder)
     """Where features are kept."""
+    features: Path | None = None
+    """A folder that `regioncap extract` wrote, to read features from instead."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
 
@@ -53,7 +55,8 @@ def evaluate(folder: Path, options: EvaluateOptions, search: SearchConfig | None
             if not image.captions:
                 raise DataError(f"{image.path} has no caption to be scored against")
         encoders = experiment.encoders.build()
-        store = extract(images, encoders.image, options.cache, encoders.key)
+        source_of_features = FeaturesSource(cache=options.cache, store=options.features)
+        store, _ = source_of_features.open(images, encoders.image, options.split)
         parts = generate_over(
             checkpoint.captioner, store, checkpoint.tokenizer, search or experiment.search, describe="caption images"
         )

@@ -2,16 +2,17 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regioncap.decoder import Captions, CaptionTokenizer, SearchConfig, Wording, search
+from regioncap.decoder import Captions, CaptionTokenizer, Prefix, SearchConfig, Wording, search
 from regioncap.encoders import ImageFeatures
+from regioncap.encoders.store import FeatureStore
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.features import FeatureStore
 from regioncap.experiments.progress import track
 from regioncap.graph import EnhancedRegions
 from regioncap.guidance import Guidance
@@ -41,8 +42,8 @@ class CaptionGenerator:
 
     def __init__(self, captioner: Captioner, tokenizer: CaptionTokenizer, config: SearchConfig) -> None:
         self._captioner, self._tokenizer, self._config = captioner, tokenizer, config
-        captioner.eval()
-        self._decoder = captioner.decoder.incremental(config.precision)
+        with _evaluation(captioner):
+            self._decoder = captioner.decoder.incremental(config.precision)
         self._wording = Wording.of(tokenizer, bad_words=config.bad_words, prompt=config.prompt)
 
     def __call__(self, images: ImageFeatures, names: Sequence[str]) -> Generated:
@@ -50,15 +51,9 @@ class CaptionGenerator:
 
         `names` are the images': sampling draws by them, so that the same image gets the same words in any batch.
         """
-        with torch.inference_mode():
+        with _evaluation(self._captioner), torch.inference_mode():
             condition = self._captioner.condition(images, torch.zeros(len(images.pooled), self._captioner.dim))
-            prefix = condition.prefix
-            keys = [zlib.crc32(name.encode()) for name in names]
-            captions = search(self._decoder, prefix.embeddings, prefix.valid, self._config, self._wording, keys=keys)
-        alternatives = tuple(
-            tuple(self._text(row) for row, length in zip(rows, lengths, strict=True) if length)
-            for rows, lengths in zip(captions.tokens, captions.lengths, strict=True)
-        )
+            captions, alternatives = self.from_prefix(condition.prefix, names)
         return Generated(
             texts=tuple(texts[0] for texts in alternatives),
             alternatives=alternatives,
@@ -68,6 +63,18 @@ class CaptionGenerator:
             regions=condition.regions,
             boxes=condition.adapted.boxes,
         )
+
+    def from_prefix(self, prefix: Prefix, names: Sequence[str]) -> tuple[Captions, tuple[tuple[str, ...], ...]]:
+        """The search alone: captions of each image, as tokens and as texts, the best first."""
+        keys = [zlib.crc32(name.encode()) for name in names]
+        captions = search(
+            self._decoder, prefix.embeddings, prefix.valid, self._config, self._wording, prefix.added, keys
+        )
+        texts = tuple(
+            tuple(self._text(row) for row, length in zip(rows, lengths, strict=True) if length)
+            for rows, lengths in zip(captions.tokens, captions.lengths, strict=True)
+        )
+        return captions, texts
 
     def _text(self, tokens: Int[Tensor, " T"]) -> str:
         return self._tokenizer.decode(torch.cat([tokens.new_tensor(self._wording.prompt), tokens]))
@@ -91,8 +98,17 @@ def generate_over(
     """Caption a store's images in order (those of `rows` if given); `describe` names a progress bar."""
     rows = torch.arange(len(store)) if rows is None else rows
     parts = rows.split(batch_size)
-    was_training = captioner.training
     generator = CaptionGenerator(captioner, tokenizer, search)
     for part in parts if describe is None else track(parts, description=describe, total=len(parts)):
         yield generator(store.images(part), [store.names[row] for row in part])
-    captioner.train(was_training)
+
+
+@contextmanager
+def _evaluation(captioner: Captioner) -> Iterator[None]:
+    """Evaluation mode for a while."""
+    was_training = captioner.training
+    captioner.eval()
+    try:
+        yield
+    finally:
+        captioner.train(was_training)

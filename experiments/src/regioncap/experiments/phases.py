@@ -15,8 +15,8 @@ class PhaseConfig:
     share: float = 0.5
     """Share of all training steps; the phases' shares add up to 1."""
     decoder: bool = True
-    """Whether GPT-2 trains. The paper freezes a pre-trained one in phase 1; one that starts from random weights
-    has to learn its language in both."""
+    """Whether GPT-2 trains, or its adapters where it has some (`decoder.lora`). The paper freezes a pre-trained one in
+    phase 1; one that starts from random weights has to learn its language in both."""
     clip_layers: int = 0
     """Last layers of the CLIP-style head that train (the paper: 0, then 2)."""
 
@@ -73,7 +73,9 @@ def set_trainable(captioner: Captioner, phase: PhaseConfig) -> None:
     captioner.clip_head.requires_grad_(False)
     for parameter in captioner.clip_head.last_layers(phase.clip_layers):
         parameter.requires_grad_(True)
-    captioner.decoder.requires_grad_(phase.decoder)
+    captioner.decoder.requires_grad_(False)
+    for parameter in captioner.decoder.trained():
+        parameter.requires_grad_(phase.decoder)
 
 
 def parameter_groups(captioner: Captioner, train: TrainConfig) -> list[dict[str, Any]]:

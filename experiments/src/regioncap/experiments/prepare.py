@@ -9,22 +9,21 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from regioncap.decoder import CaptionTokenizer
-from regioncap.encoders import ClipHead, ClipHeadConfig
+from regioncap.encoders import ClipHeadConfig, ImageTextHead, ImageTextHeadConfig
+from regioncap.encoders.store import FeatureStore, open_store
 from regioncap.experiments.banks import build_banks
 from regioncap.experiments.captions import CaptionTensors, same_count
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
 from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
 from regioncap.experiments.encoders import Encoders
-from regioncap.experiments.features import FeatureStore, extract, open_store
+from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.vocabulary import tokenizer_key
 from regioncap.guidance import KeywordBank
 
@@ -46,7 +45,7 @@ class Prepared:
     """n D: cross-fit offsets of the training images (`encoders.cross_fit`)."""
     captions: CaptionTensors
     """Of the training images."""
-    clip_head: ClipHead
+    clip_head: ImageTextHead
     tokenizer: CaptionTokenizer
     scene_bank: KeywordBank
     detail_bank: KeywordBank
@@ -65,20 +64,27 @@ def dev_split(data: CaptionData) -> str:
     raise DataError(f"{data.root} has no 'dev' or 'val' split to choose on; it has {', '.join(data.splits)}")
 
 
-def prepare(experiment: Experiment, data: CaptionData, encoders: Encoders, cache: Path) -> Prepared:
-    """Make what is missing under `cache` and open it.
+def prepare(
+    experiment: Experiment,
+    data: CaptionData,
+    encoders: Encoders,
+    cache: Path,
+    features: FeaturesSource | None = None,
+) -> Prepared:
+    """Make what is missing under `cache` and open it. `features` None encodes into `cache`.
 
-    Raises DataError naming an image without caption; ValueError naming an image that does not decode.
+    Raises DataError naming an image without caption or, unless they are to be left out, images that do not decode.
     """
+    features = features or FeaturesSource(cache=cache)
     train_images, dev_images = data.split("train"), data.split(dev_split(data))
     for image in (*train_images, *dev_images):
         if not image.captions:
             raise DataError(f"{image.path} has no caption: add one to the caption file or take it out of its split")
-    train = extract(train_images, encoders.image, cache, encoders.key)
-    dev = extract(dev_images, encoders.image, cache, encoders.key)
+    train, train_images = features.open(train_images, encoders.image, "train")
+    dev, dev_images = features.open(dev_images, encoders.image, dev_split(data))
     captions = [caption for image in train_images for caption in image.captions]
     tokenizer = experiment.vocabulary.tokenizer(captions, experiment.decoder.weights)
-    folder = cache / "prepared" / _key(experiment, tokenizer, train, dev, train_images, dev_images)
+    folder = cache / "prepared" / _key(experiment, tokenizer, encoders.key, train, dev, train_images, dev_images)
     if not (folder / _INDEX).exists():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -114,22 +120,23 @@ def open_prepared(folder: Path) -> Prepared:
     )
 
 
-def save_head(head: ClipHead, folder: Path) -> None:
-    """Write a CLIP-style head and its shape."""
+def save_head(head: ImageTextHead, folder: Path) -> None:
+    """Write a head and its shape."""
     save_file(head.state_dict(), folder / _HEAD)
     shape = {
-        "pooled_dim": head.image_layers[0].in_features,
-        "text_dim": head.text_projection.in_features,
+        "pooled_dim": head.pooled_dim,
+        "text_dim": head.text_dim,
         "dim": head.dim,
         "config": to_dict(head.config),
     }
     (folder / "clip_head.json").write_text(json.dumps(shape, indent=1))
 
 
-def load_head(folder: Path) -> ClipHead:
+def load_head(folder: Path) -> ImageTextHead:
     """The inverse of `save_head`."""
     shape = json.loads((folder / "clip_head.json").read_text())
-    config = from_dict(ClipHeadConfig, shape["config"], "clip_head")
+    kinds = {kind.__name__: kind for kind in get_args(ImageTextHeadConfig)}
+    config = from_dict(kinds.get(shape["config"]["type"], ClipHeadConfig), shape["config"], "clip_head")
     head = config.build(shape["pooled_dim"], shape["text_dim"], shape["dim"])
     head.load_state_dict(load_file(folder / _HEAD))
     return head
@@ -138,6 +145,7 @@ def load_head(folder: Path) -> ClipHead:
 def _key(
     experiment: Experiment,
     tokenizer: CaptionTokenizer,
+    encoders: str,
     train: FeatureStore,
     dev: FeatureStore,
     train_images: Sequence[CaptionedImage],
@@ -146,6 +154,7 @@ def _key(
     """A digest of all that decides what `_write` writes."""
     parts: list[Any] = [
         experiment.dim,
+        encoders,
         to_dict(experiment.encoders),
         experiment.vocabulary.max_tokens,
         tokenizer_key(tokenizer),  # the same words, from wherever they come, give the same inputs
@@ -171,10 +180,9 @@ def _write(
     encoded = tokenizer.encode(flat, max_tokens=experiment.vocabulary.max_tokens)
     per_image = (len(images), len(captions[0]))
     text = encoders.text.embed(flat).unflatten(0, per_image)  # n C T2
-    pooled = torch.from_numpy(np.asarray(train.pooled, dtype=np.float32))
-    head, offsets = encoders.fit_head(pooled, text, experiment.dim)
+    head, offsets = encoders.fit_head(train.pooled(), text, experiment.dim)
     save_head(head, folder)
-    scene, detail = build_banks(experiment.banks, flat, encoders.text, head)
+    scene, detail = build_banks(experiment.banks, flat, encoders.keywords, head)
     scene.save(folder / "banks" / "scene")
     detail.save(folder / "banks" / "detail")
     save_file(

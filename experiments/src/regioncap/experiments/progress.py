@@ -25,6 +25,7 @@ EVERY_S = 20.0
 """Seconds between two lines of the same job in a log file."""
 SHOWN: dict[str, Callable[[int | float], str]] = {
     "loss": "loss {:.3f}".format,
+    "ap50": lambda fraction: f"dev AP50 {100 * fraction:.1f}",
     "cider": lambda fraction: f"dev CIDEr {100 * fraction:.1f}",
     "images_per_s": "{:.0f} images/s".format,
 }

@@ -3,8 +3,25 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from regioncap.encoders import ClipHead
+from regioncap.encoders.store import FeatureStore
+from regioncap.experiments.prepare import Prepared
+
+_AT_ONCE = 256
+
+
+def retrieve(prepared: Prepared) -> dict[str, str]:
+    """For each dev image the first caption of the nearest training image."""
+    with torch.inference_mode():
+        head = prepared.clip_head.eval()
+        g = _embedded(head, prepared.dev)
+        g_train = F.normalize(_embedded(head, prepared.train) + prepared.offsets, dim=-1)
+    captions = nearest_captions(g, g_train, [image.captions for image in prepared.train_images])
+    return dict(zip(prepared.dev.names, captions, strict=True))
 
 
 def nearest_captions(
@@ -14,5 +31,10 @@ def nearest_captions(
 
     `g_train` are cross-fitted embeddings, so that seen and unseen images are measured alike.
     """
-    nearest = torch.cat([(part @ g_train.T).argmax(dim=1) for part in g.split(256)])
+    nearest = torch.cat([(part @ g_train.T).argmax(dim=1) for part in g.split(_AT_ONCE)])
     return [train_captions[row][0] for row in nearest.tolist()]
+
+
+def _embedded(head: ClipHead, store: FeatureStore) -> Float[Tensor, "n D"]:
+    """g of every image, not offset. In parts: `pooled` may be the activations of all patches."""
+    return torch.cat([head.embed_image(store.pooled(rows)) for rows in torch.arange(len(store)).split(_AT_ONCE)])

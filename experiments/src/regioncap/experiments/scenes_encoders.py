@@ -35,7 +35,8 @@ from regioncap.encoders import (
     build_small_bert,
     train_detector,
 )
-from regioncap.experiments.data.coco import BoxData, read_boxes
+from regioncap.experiments.data.boxes import BoxData
+from regioncap.experiments.data.coco import read_boxes
 from regioncap.experiments.data.scenes import KINDS, ScenesConfig, make_scenes
 from regioncap.experiments.detection import average_precision_50, box_targets, load_pixels
 from regioncap.experiments.progress import StudyProgress, track

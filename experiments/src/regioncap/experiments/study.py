@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,14 +19,16 @@ from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.data.sources import read_data
+from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.language import refuse_leaked_weights
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig, Scores
+from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
 from regioncap.experiments.progress import StudyProgress
 from regioncap.experiments.report import MetricSummary, StudyRow, print_table, write_study
-from regioncap.experiments.retrieval import nearest_captions
+from regioncap.experiments.retrieval import retrieve
 from regioncap.experiments.scores_file import write_scores
 from regioncap.experiments.statistics import paired_bootstrap
 from regioncap.experiments.tracking import StudyTracker
@@ -58,6 +60,10 @@ class StudyOptions:
     """Take up the study in `out`: finished arms are kept."""
     cache: Path = field(default_factory=cache_folder)
     """Where scenes, features and language weights are kept between studies."""
+    features: Path | None = None
+    """A folder that `regioncap extract` wrote, to read features from; None encodes what the cache lacks."""
+    unreadable: Literal["fail", "leave-out"] = "fail"
+    """What becomes of pictures that cannot be read."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def __post_init__(self) -> None:
@@ -97,10 +103,12 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         data = read_data(base.data, options.cache)
         for reason, count in data.skipped.items():
             print(f"{data.root}: left out {count} x {reason}")
+        base = with_detector(base, options.cache)
         encoders = base.encoders.build()
         names = {split: {image.name for image in images} for split, images in data.splits.items()}
         refuse_leaked_weights(base.decoder.weights, names)
-        prepared = prepare(base, data, encoders, options.cache)
+        features = FeaturesSource(cache=options.cache, store=options.features, unreadable=options.unreadable)
+        prepared = prepare(base, data, encoders, options.cache, features)
         language = base.language.weights(
             base.decoder, prepared.tokenizer, base.vocabulary.max_tokens, names, options.cache
         )
@@ -221,15 +229,8 @@ class _Study:
 
     def _score_floor(self) -> None:
         """The row that trains nothing: retrieval by g."""
-        prepared = self.prepared
-        with torch.inference_mode():
-            head = prepared.clip_head.eval()
-            g = head.embed_image(torch.from_numpy(prepared.dev.pooled.astype("float32")))
-            seen = head.embed_image(torch.from_numpy(prepared.train.pooled.astype("float32")))
-            g_train = torch.nn.functional.normalize(seen + prepared.offsets, dim=-1)
-        captions = nearest_captions(g, g_train, [image.captions for image in prepared.train_images])
-        names = [image.name for image in prepared.dev_images]
-        scores = self._scored(self.options.out / RETRIEVAL, dict(zip(names, captions, strict=True)))
+        captions = retrieve(self.prepared)
+        scores = self._scored(self.options.out / RETRIEVAL, captions)
         self.scores[RETRIEVAL] = {self.base.seed: scores}
         self.results[RETRIEVAL] = {self.base.seed: {"parameters": 0, "train_cpu_s": 0.0, "history": []}}
 

@@ -17,12 +17,21 @@ from regioncap.experiments.objectives import Losses
 from regioncap.experiments.phases import PhaseConfig, parameter_groups, set_trainable
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.schedule import learning_rate_factor
+from regioncap.experiments.training_images import OnTheFlyImages, TrainingImages
 from regioncap.guidance import gate_statistics
 
 Report = Callable[[int, Mapping[str, float]], None]
 """Called with (optimiser step, values). What it raises ends the training, as a pruner does."""
 
+BatchObjective = Callable[..., Losses]
+"""Called with (captioner, condition, *captions): what one batch costs."""
+
+DrawCaptions = Callable[[torch.Tensor, int, torch.Generator], tuple[torch.Tensor, ...]]
+"""Called with (image rows, captions of each, source of chance): the captions of a batch as its objective wants them."""
+
 _REPORT_EVERY = 20
+_EMBEDDED_AT_ONCE = 512
+"""Images; where `pooled` are the activations of all patches, those of a whole data set do not fit into memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +57,6 @@ def train(
     `scorer` is asked for CIDEr alone, so it loads neither METEOR nor SPICE for the curve on dev.
     Deterministic in `experiment.seed` on one machine and thread count. Raises ValueError when the loss is not finite.
     """
-    config = experiment.train
     captioner = build_captioner(
         experiment,
         region_dim=prepared.train.region_dim,
@@ -59,12 +67,44 @@ def train(
         detail_bank=prepared.detail_bank,
     )
     if language is not None:
+        if experiment.decoder.lora.rank:
+            raise ValueError(
+                "language.captions would teach every weight of the decoder, decoder.lora leaves them as stored: "
+                "set language.captions to None or decoder.lora.rank to 0"
+            )
         captioner.decoder.load_state_dict(language)
     captioner.guidance.calibrate(_training_g(captioner, prepared))
-    objective = experiment.objective.build()
+    return fit(
+        captioner,
+        experiment,
+        prepared,
+        scorer,
+        report,
+        objective=experiment.objective.build(),
+        draw=prepared.captions.pick,
+    )
+
+
+def fit(
+    captioner: Captioner,
+    experiment: Experiment,
+    prepared: Prepared,
+    scorer: CaptionScorer,
+    report: Report,
+    *,
+    objective: BatchObjective,
+    draw: DrawCaptions,
+    free: Callable[[Captioner, PhaseConfig], None] = set_trainable,
+) -> Trained:
+    """The loop of any training: `draw` gives the captions of a batch, `objective` what they cost the captioner.
+
+    `free` says which parameters a phase trains. Raises ValueError when the loss is not finite.
+    """
+    config = experiment.train
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), betas=(0.9, 0.98))
-    draw = torch.Generator().manual_seed(experiment.seed)
+    order = torch.Generator().manual_seed(experiment.seed)
     torch.manual_seed(experiment.seed)  # dropout
+    source = _training_images(experiment, prepared)
     evaluate = _DevCurve(experiment, prepared, scorer)
     steps_per_epoch = max(1, len(prepared.train) // config.images_per_step)
     phases = phase_of_steps(experiment)
@@ -72,18 +112,18 @@ def train(
     cpu_s, mark, done = 0.0, time.process_time(), 0
     for step, rows in enumerate(batches(len(prepared.train), config.images_per_step, config.steps, experiment.seed)):
         if step == 0 or phases[step] is not phases[step - 1]:
-            set_trainable(captioner.train(), phases[step])
+            free(captioner.train(), phases[step])
             trained |= {id(parameter) for parameter in captioner.parameters() if parameter.requires_grad}
         factor = learning_rate_factor(
             step, config.steps, warmup=config.warmup, schedule=config.schedule, steps_per_epoch=steps_per_epoch
         )
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        tokens, mask, text = prepared.captions.pick(rows, config.captions_per_image, draw)
+        told = draw(rows, config.captions_per_image, order)
         autocast = torch.autocast("cpu", torch.bfloat16) if config.precision == "bf16" else nullcontext()
         with autocast:
-            condition = captioner.condition(prepared.train.images(rows), prepared.offsets[rows])
-            losses = objective(captioner, condition, tokens, mask, text)
+            condition = captioner.condition(source.images(rows), prepared.offsets[rows])
+            losses = objective(captioner, condition, *told)
         if not torch.isfinite(losses.total):
             raise ValueError(f"the loss is {losses.total.item()} at step {step}; lower train.lr (now {config.lr})")
         optimizer.zero_grad(set_to_none=True)
@@ -140,12 +180,20 @@ class _DevCurve:
         return {"dev.cider": scores.corpus["CIDEr"], "dev.distinct": len(set(texts)) / len(texts)}
 
 
+def _training_images(experiment: Experiment, prepared: Prepared) -> TrainingImages:
+    if experiment.images.encode == "once":
+        return prepared.train
+    encoder = experiment.encoders.build().image
+    paths = [image.path for image in prepared.train_images]
+    return OnTheFlyImages(encoder, paths, experiment.images.augment, experiment.seed)
+
+
 def _training_g(captioner: Captioner, prepared: Prepared) -> torch.Tensor:
     """g of every training image as training will see it, cross-fitted. n D."""
     captioner.eval()
-    pooled = torch.from_numpy(prepared.train.pooled.astype("float32"))
+    parts = torch.arange(len(prepared.train)).split(_EMBEDDED_AT_ONCE)
     with torch.inference_mode():
-        return captioner.embed_image(pooled, prepared.offsets)
+        return torch.cat([captioner.embed_image(prepared.train.pooled(rows), prepared.offsets[rows]) for rows in parts])
 
 
 def _values(losses: Losses, norm: torch.Tensor, lr: float, images_per_s: float) -> dict[str, float]:

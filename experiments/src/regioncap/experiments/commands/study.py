@@ -12,6 +12,7 @@ from regioncap.experiments.arms import ARMS
 from regioncap.experiments.caption import CaptionOptions, caption
 from regioncap.experiments.checkpoint import load_experiment
 from regioncap.experiments.commands.parsing import fail, parse
+from regioncap.experiments.commands.preset import preset_of
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.evaluate import EvaluateOptions, evaluate
 from regioncap.experiments.presets import PRESETS
@@ -63,7 +64,7 @@ class CaptionCommand:
 
 
 def _ablate(arguments: Sequence[str]) -> int:
-    preset, rest = _preset("ablate", arguments)
+    preset, rest = preset_of("ablate", arguments)
     default = AblateCommand(study=StudyOptions(out=Path("runs") / preset), experiment=PRESETS[preset]())
     command = parse(AblateCommand, f"regioncap ablate {preset}", rest, default)
     run_study(command.experiment, command.study)
@@ -71,7 +72,7 @@ def _ablate(arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    preset, rest = _preset("train", arguments)
+    preset, rest = preset_of("train", arguments)
     default = TrainCommand(study=StudyOptions(out=Path("runs") / f"{preset}-train"), experiment=PRESETS[preset]())
     command = parse(TrainCommand, f"regioncap train {preset}", rest, default)
     if command.arm not in ARMS:
@@ -123,15 +124,6 @@ def _checkpoint(arguments: Sequence[str]) -> tuple[Path | None, SearchConfig]:
     if not arguments or arguments[0].startswith("-"):
         return None, SearchConfig()
     return Path(arguments[0]), load_experiment(Path(arguments[0])).search
-
-
-def _preset(command: str, arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    if arguments and arguments[0] in PRESETS:
-        return arguments[0], arguments[1:]
-    if arguments and arguments[0] in ("-h", "--help"):
-        return next(iter(PRESETS)), arguments
-    got = repr(arguments[0]) if arguments else "nothing"
-    raise ValueError(f"regioncap {command} wants a preset first ({' or '.join(PRESETS)}), got {got}")
 
 
 def study_command(name: str, arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Captions and boxes from the COCO format on disk.
+"""Captions and boxes from folders in the COCO format.
 
 annotations/captions_{split}.json    images/{split}/{file_name}  (or {split}/{file_name}, as COCO itself lies)
 annotations/instances_{split}.json
@@ -7,33 +7,11 @@ annotations/instances_{split}.json
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regioncap.experiments.data.boxes import BoxData, read_box_file
 from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoxedImage:
-    """One picture and its objects."""
-
-    name: str
-    path: Path
-    width: int
-    height: int
-    boxes: tuple[tuple[float, float, float, float], ...]
-    """x0 y0 x1 y1 in pixels."""
-    labels: tuple[int, ...]
-    """Per box, an index into `BoxData.classes`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoxData:
-    """What a detector learns from: one split with its classes."""
-
-    classes: tuple[str, ...]
-    images: tuple[BoxedImage, ...]
 
 
 def read_coco(root: Path, name: str = "coco") -> CaptionData:
@@ -54,32 +32,11 @@ def read_coco(root: Path, name: str = "coco") -> CaptionData:
 
 
 def read_boxes(root: Path, split: str) -> BoxData:
-    """The objects of a split, from `instances_{split}.json`; crowds and empty boxes are left out."""
+    """The objects of a split, from `instances_{split}.json`; crowds are left out."""
     file = _annotations(root) / f"instances_{split}.json"
-    content = _read(file, ("images", "annotations", "categories"))
-    try:
-        categories = sorted((entry["id"], entry["name"]) for entry in content["categories"])
-        label = {number: i for i, (number, _) in enumerate(categories)}
-        found: dict[int, list[tuple[tuple[float, float, float, float], int]]] = defaultdict(list)
-        for entry in content["annotations"]:
-            x, y, width, height = map(float, entry["bbox"])
-            if width > 0 and height > 0 and not entry.get("iscrowd", 0):
-                found[entry["image_id"]].append(((x, y, x + width, y + height), label[entry["category_id"]]))
-        pictures = _pictures(root, split, file)
-        images = tuple(
-            BoxedImage(
-                name=entry["file_name"],
-                path=pictures / entry["file_name"],
-                width=entry["width"],
-                height=entry["height"],
-                boxes=tuple(box for box, _ in found[entry["id"]]),
-                labels=tuple(number for _, number in found[entry["id"]]),
-            )
-            for entry in content["images"]
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(_wrong_form(file, error)) from None
-    return BoxData(classes=tuple(word for _, word in categories), images=images)
+    if not file.is_file():
+        raise DataError(f"{file} is missing; wanted is the COCO format")
+    return read_box_file(file, _pictures(root, split, file))
 
 
 def _captioned(root: Path, file: Path, skipped: dict[str, int]) -> tuple[CaptionedImage, ...]:

@@ -4,8 +4,10 @@ from regioncap.decoder.bpe_tokenizer import train_bpe
 from regioncap.decoder.found import Captions
 from regioncap.decoder.gpt2 import Gpt2Decoder, Gpt2DecoderConfig
 from regioncap.decoder.incremental import IncrementalGpt2
+from regioncap.decoder.lora import LoraConfig
 from regioncap.decoder.normalise import normalise
-from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix, TokenPrefix, TokenPrefixConfig
+from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix
+from regioncap.decoder.prefix_tokens import TokenPrefix, TokenPrefixConfig
 from regioncap.decoder.search import SearchConfig, search
 from regioncap.decoder.state import DecoderState
 from regioncap.decoder.stored_tokenizer import stored_tokenizer
@@ -23,6 +25,7 @@ __all__ = [
     "Gpt2Decoder",
     "Gpt2DecoderConfig",
     "IncrementalGpt2",
+    "LoraConfig",
     "Prefix",
     "SearchConfig",
     "TokenPrefix",

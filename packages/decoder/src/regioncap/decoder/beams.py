@@ -176,8 +176,10 @@ def _can_improve(group: _Group, rules: BeamRules, length: int) -> Bool[Tensor, "
         return torch.zeros(len(group.scores), dtype=torch.bool, device=group.scores.device)
     hoped = rules.longest if rules.early_stopping == "never" and rules.length_penalty > 0 else length
     to_beat = torch.where(group.ended, group.ended_scores.min(1, keepdim=True).values, _NEVER)
-    can = (group.scores.amax(1, keepdim=True) / hoped**rules.length_penalty > to_beat).any(1)
-    return can & ~group.ended.all(1) if rules.early_stopping == "first" else can
+    can: Bool[Tensor, " A"] = (group.scores.amax(1, keepdim=True) / hoped**rules.length_penalty > to_beat).any(1)
+    if rules.early_stopping == "first":
+        can &= ~group.ended.all(1)
+    return can
 
 
 def _best(

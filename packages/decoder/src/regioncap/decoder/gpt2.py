@@ -1,6 +1,6 @@
 """GPT-2 that continues a prefix given in embedding space (eq. 15)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +14,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from regioncap.decoder.attention import as_bias, attend, compute_dtype, project
 from regioncap.decoder.dropout import ByteDropout
 from regioncap.decoder.incremental import IncrementalGpt2
+from regioncap.decoder.lora import LoraConfig, adapters_of, merged
 from regioncap.decoder.packing import pack_captions, round_up
 from regioncap.decoder.projections import Precision
 
@@ -37,6 +38,8 @@ class Gpt2DecoderConfig:
     """On embeddings and residual branches, in steps of 1/256. Attention weights are never dropped."""
     weights: str | None = None
     """Folder of a stored GPT-2 (`save_pretrained`) or its hub name; None starts from random weights."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """Low-rank adapters that train in place of the stored weights."""
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "positions"):
@@ -46,6 +49,11 @@ class Gpt2DecoderConfig:
             raise ValueError(f"decoder.width must be a multiple of decoder.heads, got {self.width} and {self.heads}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"decoder.dropout must be in [0, 1), got {self.dropout}")
+        if self.lora.rank and self.weights is None:
+            raise ValueError(
+                f"decoder.lora.rank is {self.lora.rank}, but adapters to random weights learn nothing: name a stored "
+                "GPT-2 with decoder.weights, or set decoder.lora.rank to 0"
+            )
 
     def build(self, vocab_size: int, *, bos: int, eos: int, pad: int) -> "Gpt2Decoder":
         """Make the decoder for a vocabulary; `bos`, `eos` and `pad` are ids of its special tokens.
@@ -95,6 +103,7 @@ class Gpt2Decoder(nn.Module):
         if model.config.activation_function == "gelu_new":
             for block in self._blocks:
                 block.mlp.act = nn.GELU(approximate="tanh")  # the same function in one pass instead of eight
+        config.lora.adapt(model)
         self.dropout = ByteDropout(config.dropout)
 
     @property
@@ -113,8 +122,16 @@ class Gpt2Decoder(nn.Module):
         return int(self.model.config.n_positions)
 
     def save(self, folder: Path) -> None:
-        """Write transformers' own format; `Gpt2DecoderConfig(weights=str(folder))` reads it back."""
-        self.model.save_pretrained(folder)
+        """Write transformers' own format, adapters merged; `Gpt2DecoderConfig(weights=str(folder))` reads it back."""
+        merged(self.model).save_pretrained(folder)
+
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that training may move: all, or the adapters alone where there are any."""
+        return adapters_of(self) or list(self.parameters())
+
+    def merged(self) -> "Gpt2Decoder":
+        """A decoder without adapters that says the same; itself if it has none. `search` works with it."""
+        return merged(self)
 
     def forward(
         self,
@@ -162,13 +179,13 @@ class Gpt2Decoder(nn.Module):
         return self._losses(prefix, valid, tokens, mask, added)[0].mean()
 
     def incremental(self, precision: Precision = "float32") -> IncrementalGpt2:
-        """The present weights laid out for a search: one copy of them, made in a fraction of a caption's time.
+        """A copy of the present weights, adapters merged, laid out for a search; costs a fraction of a caption's time.
 
         Raises ValueError in training mode, where a search would not be what the decoder learns to say.
         """
         if self.training:
             raise ValueError("the decoder is in training mode, where its dropout is on: call eval() before a search")
-        return IncrementalGpt2(self.model, precision, bos=self.bos, eos=self.eos, pad=self.pad)
+        return IncrementalGpt2(merged(self.model), precision, bos=self.bos, eos=self.eos, pad=self.pad)
 
     def _losses(
         self, prefix: Tensor, valid: Tensor, tokens: Tensor, mask: Tensor, added: Tensor | None

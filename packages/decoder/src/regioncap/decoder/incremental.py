@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
 from regioncap.decoder.attention import as_bias, attend, attend_shared, causal, split_heads
@@ -48,8 +50,9 @@ class IncrementalGpt2:
         self._words, self._places, self._ln = transformer.wte, transformer.wpe, transformer.ln_f
         self._head = project_by(model.lm_head.weight, None, precision)
 
-        def projection(layer: Conv1D, activation: Activation = "none") -> Projection:
-            return project_by(layer.weight.t(), layer.bias, precision, activation)
+        def projection(layer: nn.Module, activation: Activation = "none") -> Projection:
+            weights = cast(Conv1D, layer)
+            return project_by(weights.weight.t(), weights.bias, precision, activation)
 
         self._blocks = [
             _Block(
@@ -63,7 +66,7 @@ class IncrementalGpt2:
                 heads=block.attn.num_heads,
                 scaling=block.attn.scaling,
             )
-            for block in transformer.h
+            for block in cast(list[GPT2Block], list(transformer.h))
         ]
 
     def prefill(

@@ -1,8 +1,10 @@
 """The tokenizer that a stored GPT-2 was trained with: GPT-2's own bytes, or one of ours beside the weights."""
 
 from pathlib import Path
+from typing import cast
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from regioncap.decoder.normalise import normaliser
 from regioncap.decoder.tokenizer import CaptionTokenizer
@@ -38,4 +40,4 @@ def stored_tokenizer(weights: str) -> CaptionTokenizer:
             setattr(tokenizer, f"{name}_token", tokenizer.eos_token)
     if tokenizer.backend_tokenizer.normalizer is None:
         tokenizer.backend_tokenizer.normalizer = normaliser(numbers=False)
-    return CaptionTokenizer(tokenizer)
+    return CaptionTokenizer(cast(TokenizersBackend, tokenizer))

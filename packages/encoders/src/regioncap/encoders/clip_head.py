@@ -48,7 +48,7 @@ class ClipHead(nn.Module):
     def __init__(self, config: ClipHeadConfig, pooled_dim: int, text_dim: int, dim: int) -> None:
         super().__init__()
         self.config = config
-        self.dim = dim
+        self.pooled_dim, self.text_dim, self.dim = pooled_dim, text_dim, dim
         widths = [pooled_dim, *[config.hidden] * (config.layers - 1), dim]
         self.image_layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.text_projection = nn.Linear(text_dim, dim)

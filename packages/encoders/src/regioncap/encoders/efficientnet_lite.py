@@ -67,9 +67,14 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 1280 Y X"]:
         """Return the feature map of images in [0, 1] RGB."""
-        x = (images * 255.0 - 127.0) / 128.0
-        x = _relu6(self.stem(x))  # B 32 S/2 S/2
-        x = self.blocks(x)  # B 320 S/32 S/32
+        return self.last_map(self.blocks(self.first_map(images)))
+
+    def first_map(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 32 Y X"]:
+        """Return what the first block reads, at stride 2, for whoever wants the maps between `blocks`."""
+        return _relu6(self.stem((images * 255.0 - 127.0) / 128.0))
+
+    def last_map(self, x: Float[Tensor, "B 320 Y X"]) -> Float[Tensor, "B 1280 Y X"]:
+        """Return the feature map from the last block's output."""
         return _relu6(self.head(x))
 
 

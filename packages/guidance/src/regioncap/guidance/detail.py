@@ -22,6 +22,8 @@ class Detail:
     """Rows of the detail bank, best first."""
     weights: Float[Tensor, "B N m"]
     """Soft retrieval; sums to 1 over m."""
+    tokens: Float[Tensor, "B N m D"]
+    """What each word adds to W_local, times m: their mean over m is `regions`."""
     gate: Float[Tensor, "B N D"]
     """The sigmoid of eq. 12."""
 
@@ -64,8 +66,10 @@ class DetailGuidance(nn.Module):
         chosen = self.similarity.nearest(query, self.count).masked_fill(~valid[..., None], 0)
         scores = self.similarity.scores(query, chosen) * self.log_temperature.exp()
         weights = scores.softmax(-1) * valid[..., None]  # B N m
-        text = self.text((weights[..., None] * self.similarity.words[chosen]).sum(-2))  # B N D
+        weighted = weights[..., None] * self.similarity.words[chosen]  # B N m E
+        text = self.text(weighted.sum(-2))  # B N D
         gate = torch.sigmoid(self.gate_fused(fused)[:, None] + self.gate_text(text)) * valid[..., None]
         local = gate * text
         summary = local.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
-        return Detail(regions=local, summary=summary, words=chosen, weights=weights, gate=gate)
+        tokens = gate[..., None, :] * self.text(chosen.shape[-1] * weighted)
+        return Detail(regions=local, summary=summary, words=chosen, weights=weights, tokens=tokens, gate=gate)

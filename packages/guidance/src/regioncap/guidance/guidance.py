@@ -37,6 +37,8 @@ class Guidance:
     detail_words: Int[Tensor, "B N m"]
     """Rows of the detail bank, best first."""
     detail_weights: Float[Tensor, "B N m"]
+    detail_tokens: Float[Tensor, "B N m D"]
+    """The detail words' own vectors as weighted and gated: their mean over m is `region_detail`."""
     gate: Float[Tensor, "B N D"]
     """The sigmoid of eq. 12, in (0, 1)."""
 
@@ -119,6 +121,7 @@ class SemanticGuidance(nn.Module):
             scene_weights=scene.weights,
             detail_words=detail.words,
             detail_weights=detail.weights,
+            detail_tokens=detail.tokens,
             gate=detail.gate,
         )
 
@@ -171,6 +174,7 @@ class NoGuidance(nn.Module):
             scene_weights=fused.new_zeros(batch, 0),
             detail_words=no_words,
             detail_weights=fused.new_zeros(batch, 0, 0),
+            detail_tokens=fused.new_zeros(batch, 0, 0, dim),
             gate=fused.new_zeros(batch, 0, dim),
         )
 

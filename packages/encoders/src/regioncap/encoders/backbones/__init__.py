@@ -1,0 +1,8 @@
+"""Pre-trained networks from images to a feature map: one protocol, one config class each."""
+
+from regioncap.encoders.backbones.backbone import Backbone
+from regioncap.encoders.backbones.efficientnet import EfficientNetLite0Config
+from regioncap.encoders.backbones.resnet import ResNetConfig
+from regioncap.encoders.backbones.vit_map import VitMapConfig
+
+__all__ = ["Backbone", "EfficientNetLite0Config", "ResNetConfig", "VitMapConfig"]
