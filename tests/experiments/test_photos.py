@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from regioncap.decoder import Gpt2DecoderConfig
 from regioncap.encoders import ContrastiveConfig
@@ -20,7 +19,7 @@ from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.encoders import PhotoEncodersSource
 from regioncap.experiments.generate import generate_over
-from regioncap.experiments.language import LanguageConfig
+from regioncap.experiments.language import LanguageConfig, load_language
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.phases import TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
@@ -78,10 +77,10 @@ def test_full_captioner_trains_on_them_from_a_language_learned_before(
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text("a red dog runs on the beach\nthe blue dog sits\n" * 4)
-    flat = [caption for image in study_of_photos.train_images for caption in image.captions]
     config = LanguageConfig(captions=text, steps=2, batch=4)
-    weights = config.weights(experiment.decoder, study_of_photos.tokenizer, flat, tmp_path)
-    trained = train(ARMS["+graph+guidance"].make(experiment), study_of_photos, scorer, language=load_file(weights))
+    weights = config.weights(experiment.decoder, study_of_photos.tokenizer, 32, {}, tmp_path)
+    assert weights is not None
+    trained = train(ARMS["+graph+guidance"].make(experiment), study_of_photos, scorer, language=load_language(weights))
     parts = generate_over(trained.captioner, study_of_photos.dev, study_of_photos.tokenizer, experiment.search)
     assert [len(part.texts) for part in parts] == [3]
 

@@ -224,3 +224,30 @@ def test_threads_may_report_at_once(kind):
 def test_an_empty_study_is_refused():
     with pytest.raises(ValueError, match="0 jobs"):
         StudyProgress(0)
+
+
+def test_a_loop_tells_what_it_measures_and_what_was_done_before():
+    clock, console = Clock(), log()
+    losses = iter(range(100))
+    tracked = track(
+        range(6),
+        description="learn",
+        total=10,
+        completed=4,
+        says=lambda: f"loss {next(losses)}",
+        console=console,
+        clock=clock,
+    )
+    for _ in tracked:
+        clock.now += EVERY_S / 2
+    assert seen(console).splitlines() == [
+        "learn: 6/10, 0:40 left  loss 0",
+        "learn: 8/10, 0:20 left  loss 1",
+        "learn: 10/10, 0:00 left  loss 2",
+        "learn: 10/10 in 1:00",
+    ]
+    console = terminal()
+    for _ in track(range(6), description="learn", total=10, completed=4, says=lambda: "loss 2.5", console=console):
+        pass
+    assert "10/10" in seen(console)
+    assert "loss 2.5" in seen(console)

@@ -80,7 +80,9 @@ def test_prepared_inputs_know_their_tokenizer(
         found = prepare(experiment, data, built, cache)
         again = open_prepared(found.folder)
         caption = found.train_images[0].captions[0]
-        assert found.tokenizer.decode(found.captions.tokens[0, 0]) == found.tokenizer.normalise(caption)
+        said = found.tokenizer.decode(found.captions.tokens[0, 0])
+        assert len(said) > 20
+        assert found.tokenizer.normalise(caption).startswith(said)  # small pieces: 24 of them may not be all
         assert again.tokenizer.words == found.tokenizer.words
         folders.add(found.folder)
     assert len(folders) == 5

@@ -9,6 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from regioncap.decoder import CaptionTokenizer, Gpt2Decoder
 from regioncap.encoders import ImageTextHead
+from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.guidance import KeywordBank, NoGuidanceConfig
@@ -32,7 +33,8 @@ def build_captioner(
     torch.manual_seed(experiment.seed)
     dim = experiment.dim
     if decoder is None:
-        decoder = experiment.decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
+        with quiet_transformers():
+            decoder = experiment.decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
     return Captioner(
         clip_head=copy.deepcopy(clip_head),
         text_projection=nn.Linear(text_dim, dim),

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from regioncap.decoder import CaptionTokenizer, Gpt2DecoderConfig
+from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.config_io import to_dict
 from regioncap.experiments.data.caption_text import CaptionText, read_caption_text, refuse_leaks
 from regioncap.experiments.language_training import LanguageTrainingConfig, Report, train_language
@@ -91,7 +92,8 @@ def learn_language(
         _write_whole(training / _SETTINGS, json.dumps(settings, indent=1))
     learn, held_out = text.split(config.held_out, config.seed)
     result = train_language(config, decoder, tokenizer, max_tokens, learn, held_out, training / "state.pt", report)
-    result.decoder.save(folder)
+    with quiet_transformers():
+        result.decoder.save(folder)
     tokenizer.save(folder)
     (folder / _PICTURES).write_text("".join(f"{name}\n" for name in sorted(text.names)))
     record = {

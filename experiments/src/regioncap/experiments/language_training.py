@@ -19,6 +19,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from regioncap.decoder import CaptionTokenizer, EncodedCaptions, Gpt2Decoder, Gpt2DecoderConfig
+from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.captions import batches
 from regioncap.experiments.progress import track
 from regioncap.experiments.schedule import learning_rate_factor
@@ -111,7 +112,8 @@ def train_language(
     `state` belonging to these very arguments. Raises ValueError when the loss is not finite.
     """
     torch.manual_seed(config.seed)
-    model = decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad).train()
+    with quiet_transformers():
+        model = decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad).train()
     encoded = tokenizer.encode(train, max_tokens=min(max_tokens, model.positions))
     test = _HeldOut(tokenizer, held_out, model.positions)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, betas=(0.9, 0.98))
