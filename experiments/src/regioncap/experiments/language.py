@@ -48,8 +48,8 @@ class LanguageConfig(LanguageTrainingConfig):
     ) -> Path | None:
         """A file for `load_language`, made now unless `cache` holds it already; None without captions.
 
-        Captions are cut as `vocabulary` says; `splits` are the names of a study's pictures. Raises DataError if the file
-        is missing, holds no caption, or holds some of a picture that is scored.
+        Captions are cut as `vocabulary` says; `splits` are the names of a study's pictures. Raises DataError if the
+        file is missing, holds no caption, or holds some of a picture that is scored.
         """
         if self.captions is None:
             return None
