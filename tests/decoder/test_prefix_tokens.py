@@ -18,9 +18,13 @@ GUIDED = pytest.mark.parametrize("guided", [True, False])
 DEFAULT = TokenPrefixConfig(hidden=16)
 ALL = TokenPrefixConfig(hidden=16, tokens=2, kinds=KINDS, top=3, boxes=True)
 MIXES = [TokenPrefixConfig(hidden=16, kinds=mix) for n in range(5) for mix in itertools.combinations(KINDS, n)]
-MIXES += [replace(mix, tokens=0) for mix in MIXES if "regions" in mix.kinds]
-MIXES += [replace(mix, injection="every_position") for mix in MIXES if mix.tokens == 1]
-MIXES += [replace(mix, boxes=True) for mix in MIXES if "regions" in mix.kinds]
+MIXES += [
+    ALL,
+    replace(ALL, tokens=0),
+    replace(ALL, tokens=1, injection="every_position"),
+    TokenPrefixConfig(tokens=0, kinds=("regions",)),
+    TokenPrefixConfig(tokens=0, kinds=("top_detail", "regions"), top=3),
+]
 MIX = pytest.mark.parametrize(
     "config", MIXES, ids=lambda c: f"{c.tokens} {c.injection} {'+'.join(c.kinds)}{' boxes' * c.boxes}"
 )

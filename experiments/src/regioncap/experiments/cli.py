@@ -16,6 +16,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
   regioncap sweep-search CHECKPOINT --out DIR      what greedy tokens, beams and precisions cost and give
   regioncap pretrain-decoder FILE --out DIR        a decoder that has its language from text: --decoder.weights DIR
+  regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
   regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
@@ -33,6 +34,7 @@ COMMANDS = (
     "caption",
     "sweep-search",
     "pretrain-decoder",
+    "distil",
     "score",
     "metrics",
     "train-detector",
@@ -76,6 +78,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands.search import sweep_search_command
 
         return sweep_search_command(arguments)
+    if name == "distil":
+        from regioncap.experiments.commands.distil import distil_command
+
+        return distil_command(arguments)
     if name == "train-detector":
         from regioncap.experiments.commands.detector import detector_command
 
@@ -83,3 +89,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     from regioncap.experiments.commands.study import study_command
 
     return study_command(name, arguments)
+
+
+if __name__ == "__main__":  # as `accelerate launch -m` starts it
+    sys.exit(main())

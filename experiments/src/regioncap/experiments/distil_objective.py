@@ -13,7 +13,7 @@ from regioncap.experiments.objectives import Losses
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistilObjectiveConfig:
-    """Word-level distillation (Hinton et al. 2015, arXiv 1503.02531; for sequences, Kim and Rush 2016, arXiv 1606.07947)."""
+    """Word-level distillation (Hinton et al. 2015, arXiv 1503.02531; Kim and Rush 2016, arXiv 1606.07947)."""
 
     weight: float = 0.5
     """Share of the teacher in the loss; 0 trains the student on the captions alone."""

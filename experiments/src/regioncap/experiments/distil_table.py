@@ -1,4 +1,4 @@
-"""What the teacher would say next at every place of every training caption: computed once, for any number of students."""
+"""What the teacher would say next at every place of every training caption: asked once, for any number of students."""
 
 import json
 import shutil
@@ -46,8 +46,8 @@ def make_table(
 ) -> TeacherTable:
     """Ask the teacher about every token of `targets`, or open what an earlier call wrote to `folder`.
 
-    Images are seen as in the teacher's training, with their cross-fit offset; dropout is off. The folder is renamed into
-    place when complete.
+    Images are seen as in the teacher's training, with their cross-fit offset; dropout is off. The folder is renamed
+    into place when complete.
     """
     if not (folder / _DONE).exists():
         partial = folder.with_name(folder.name + ".partial")

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from regioncap.decoder import CaptionTokenizer, SearchConfig
+from regioncap.decoder import SearchConfig
 from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.progress import track
 
@@ -60,19 +61,15 @@ def teacher_captions(teacher: Captioner, prepared: Prepared, search: SearchConfi
     A caption that the search cut at its greatest length ends without eos: a cut is no place to end.
     """
     parts = torch.arange(len(prepared.train)).split(_BATCH)
+    generator = CaptionGenerator(teacher.eval(), prepared.tokenizer, search)
     found = []
     for rows in track(parts, description="teacher's captions", total=len(parts)):
         with torch.inference_mode():
-            condition = teacher.eval().condition(prepared.train.images(rows), prepared.offsets[rows])
-        found.append(teacher.caption(condition, search, prepared.tokenizer.unspoken))
-    longest = max(captions.tokens.shape[1] for captions in found)
-    said = torch.cat([F.pad(each.tokens, (0, longest - each.tokens.shape[1])) for each in found])  # n T
-    lengths = torch.cat([captions.lengths for captions in found])
+            prefix = teacher.condition(prepared.train.images(rows), prepared.offsets[rows]).prefix
+        found.append(generator.from_prefix(prefix, [prepared.train.names[row] for row in rows])[0])
+    longest = max(captions.tokens.shape[2] for captions in found)
+    said = torch.cat([F.pad(each.tokens[:, 0], (0, longest - each.tokens.shape[2])) for each in found])  # n T
+    lengths = torch.cat([captions.lengths[:, 0] for captions in found])
     tokens = F.pad(said, (1, 0), value=prepared.tokenizer.bos)
     mask = torch.arange(tokens.shape[1]) <= lengths[:, None]
     return Targets(tokens=(tokens * mask)[:, None].contiguous(), mask=mask[:, None].contiguous())
-
-
-def same_words(teacher: CaptionTokenizer, other: CaptionTokenizer) -> bool:
-    """Whether a token means the same word to both."""
-    return teacher.words == other.words

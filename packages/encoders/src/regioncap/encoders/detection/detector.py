@@ -228,24 +228,27 @@ class Detector(nn.Module):
         slots: int,
         score_threshold: float,
         nms_threshold: float,
+        proposals: int | None = None,
         precision: Precision = "float32",
     ) -> Detections:
         """Return at most `slots` objects per picture, best first, from the pyramid's levels.
 
         Departs from torchvision: a box keeps its best class only and suppression ignores classes, so that an object
-        whose class is in doubt is one region, not two. `precision` is that of the proposal network's convolution and
-        the box head. The module must be in evaluation mode.
+        whose class is in doubt is one region, not two. `proposals` is the most that reach the box head, the config's if
+        None; `precision` that of the proposal network's convolution and of the box head. The module must be in
+        evaluation mode.
         """
         assert not self.training, "detect() is for evaluation mode"
         size = self._size(levels)
         device = next(iter(levels.values())).device
         with _arithmetic(device, precision):
-            proposals, _ = self.model.rpn(self._image_list(levels), without_last(levels))
-        features = self._features(levels, proposals, precision)
+            proposed, _ = self.model.rpn(self._image_list(levels), without_last(levels))
+        proposed = [own[:proposals] for own in proposed]  # they come best first
+        features = self._features(levels, proposed, precision)
         heads = self.model.roi_heads
         logits, offsets = heads.box_predictor(features)
         scores, labels = F.softmax(logits, dim=-1)[:, 1:].max(dim=-1)  # P, P: all pictures' proposals in a row
-        boxes = heads.box_coder.decode(offsets, proposals)  # P, classes+1, 4
+        boxes = heads.box_coder.decode(offsets, proposed)  # P, classes+1, 4
         boxes = boxes[torch.arange(len(boxes), device=device), labels + 1]
         boxes = clip_boxes_to_image(boxes, size)
 
@@ -254,7 +257,7 @@ class Detector(nn.Module):
             scores,
             labels,
             features,
-            per_image=[len(own) for own in proposals],
+            per_image=[len(own) for own in proposed],
             size=size,
             slots=slots,
             score_threshold=score_threshold,
@@ -297,10 +300,11 @@ class Detector(nn.Module):
         return torch.cat([learned, mean_over_boxes(levels[LAST], boxes, self._size(levels))], dim=-1)
 
     def _head(self, levels: Maps, boxes: list[Float[Tensor, "_p 4"]], precision: Precision) -> Float[Tensor, "P R"]:
-        heads = self.model.roi_heads
-        pooled = heads.box_roi_pool(levels, boxes, [self._size(levels)] * len(boxes))
-        with _arithmetic(pooled.device, precision):
-            features: Tensor = heads.box_head(pooled)
+        heads, head_levels = self.model.roi_heads, {name: levels[name] for name in self.trunk.pooled_levels}
+        with _arithmetic(boxes[0].device, precision):
+            features: Tensor = heads.box_head.of_boxes(
+                head_levels, boxes, [self._size(levels)] * len(boxes), heads.box_roi_pool
+            )
         return features.float()
 
     def _size(self, levels: Maps) -> tuple[int, int]:
