@@ -18,6 +18,7 @@ from regioncap.experiments.data.caption_text import CaptionText, read_caption_te
 from regioncap.experiments.data.dataset import DataError
 from regioncap.experiments.language import LanguageConfig, learn_language, load_language, refuse_leaked_weights
 from regioncap.experiments.language_training import LanguageTrainingConfig
+from regioncap.experiments.vocabulary import VocabularyConfig
 
 SHAPE = Gpt2DecoderConfig(layers=1, heads=2, width=16, positions=48, dropout=0.1)
 SHORT = LanguageTrainingConfig(steps=30, batch=8, lr=1e-2, evaluations=6, held_out=0.2)
@@ -51,7 +52,7 @@ def weights(tokenizer: CaptionTokenizer, tmp_path: Path) -> Callable[..., Path |
     """The study's door."""
 
     def run(config: LanguageConfig, decoder: Gpt2DecoderConfig = SHAPE) -> Path | None:
-        return config.weights(decoder, tokenizer, 24, SPLITS, tmp_path / "cache")
+        return config.weights(decoder, tokenizer, VocabularyConfig(max_tokens=24), SPLITS, tmp_path / "cache")
 
     return run
 

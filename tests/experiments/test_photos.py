@@ -78,7 +78,7 @@ def test_full_captioner_trains_on_them_from_a_language_learned_before(
     text = tmp_path / "text.txt"
     text.write_text("a red dog runs on the beach\nthe blue dog sits\n" * 4)
     config = LanguageConfig(captions=text, steps=2, batch=4)
-    weights = config.weights(experiment.decoder, study_of_photos.tokenizer, 32, {}, tmp_path)
+    weights = config.weights(experiment.decoder, study_of_photos.tokenizer, experiment.vocabulary, {}, tmp_path)
     assert weights is not None
     trained = train(ARMS["+graph+guidance"].make(experiment), study_of_photos, scorer, language=load_language(weights))
     parts = generate_over(trained.captioner, study_of_photos.dev, study_of_photos.tokenizer, experiment.search)

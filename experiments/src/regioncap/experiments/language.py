@@ -21,7 +21,7 @@ from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.config_io import to_dict
 from regioncap.experiments.data.caption_text import CaptionText, read_caption_text, refuse_leaks
 from regioncap.experiments.language_training import LanguageTrainingConfig, Report, train_language
-from regioncap.experiments.vocabulary import tokenizer_key
+from regioncap.experiments.vocabulary import VocabularyConfig, tokenizer_key
 
 RECORD = "pretraining.json"
 """Perplexities, and what the decoder was trained on; written last, so that a folder which has it is complete."""
@@ -42,23 +42,23 @@ class LanguageConfig(LanguageTrainingConfig):
         self,
         decoder: Gpt2DecoderConfig,
         tokenizer: CaptionTokenizer,
-        max_tokens: int,
+        vocabulary: VocabularyConfig,
         splits: Mapping[str, Set[str]],
         cache: Path,
     ) -> Path | None:
         """A file for `load_language`, made now unless `cache` holds it already; None without captions.
 
-        Captions are cut to `max_tokens`; `splits` are the names of a study's pictures. Raises DataError if the file is
-        missing, holds no caption, or holds some of a picture that is scored.
+        Captions are cut as `vocabulary` says; `splits` are the names of a study's pictures. Raises DataError if the
+        file is missing, holds no caption, or holds some of a picture that is scored.
         """
         if self.captions is None:
             return None
         text = read_caption_text(self.captions)
         refuse_leaks(str(self.captions), text.names, splits)
-        settings = _settings(self, decoder, tokenizer, max_tokens, text)
+        settings = _settings(self, decoder, tokenizer, vocabulary.max_tokens, text)
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:20]
         folder = cache / "language" / key
-        learn_language(self, decoder, tokenizer, max_tokens, text, folder)
+        learn_language(self, decoder, tokenizer, vocabulary.max_tokens, text, folder)
         return folder / "model.safetensors"
 
 

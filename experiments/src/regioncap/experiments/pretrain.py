@@ -44,10 +44,9 @@ def pretrain_decoder(options: PretrainOptions) -> Mapping[str, Any]:
     text = read_caption_text(options.captions)
     vocabulary_from, _ = text.split(options.language.held_out, options.language.seed)
     if options.data.root is not None:
-        splits = options.data.read().splits
-        names = {split: {image.name for image in images} for split, images in splits.items()}
-        refuse_leaks(str(options.captions), text.names, names)
-        vocabulary_from = tuple(caption for image in splits.get("train", ()) for caption in image.captions)
+        data = options.data.read()
+        refuse_leaks(str(options.captions), text.names, data.names)
+        vocabulary_from = tuple(caption for image in data.split("train") for caption in image.captions)
     tokenizer = options.vocabulary.tokenizer(vocabulary_from, options.decoder.weights)
     tracker = StudyTracker(options.out, "regioncap-language")
     run = tracker.run("pretrain-decoder", options, title=options.out.resolve().name, kind="language")

@@ -105,13 +105,10 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
             print(f"{data.root}: left out {count} x {reason}")
         base = with_detector(base, options.cache)
         encoders = base.encoders.build()
-        names = {split: {image.name for image in images} for split, images in data.splits.items()}
-        refuse_leaked_weights(base.decoder.weights, names)
+        refuse_leaked_weights(base.decoder.weights, data.names)
         features = FeaturesSource(cache=options.cache, store=options.features, unreadable=options.unreadable)
         prepared = prepare(base, data, encoders, options.cache, features)
-        language = base.language.weights(
-            base.decoder, prepared.tokenizer, base.vocabulary.max_tokens, names, options.cache
-        )
+        language = base.language.weights(base.decoder, prepared.tokenizer, base.vocabulary, data.names, options.cache)
         job = partial(ArmJob, prepared=prepared.folder, language=language, metrics=options.metrics)
         jobs = [
             job(arm=arm, experiment=replace(ARMS[arm].make(base), seed=seed), out=place) for arm, seed, place in places

@@ -1,6 +1,6 @@
 """What every data set is once it is read: named splits of captioned images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,11 @@ class CaptionData:
         if name not in self.splits:
             raise DataError(f"{self.root} has no split '{name}'; it has {', '.join(self.splits) or 'none'}")
         return self.splits[name]
+
+    @property
+    def names(self) -> Mapping[str, Set[str]]:
+        """The names of every split's images."""
+        return {split: {image.name for image in images} for split, images in self.splits.items()}
 
     def __iter__(self) -> Iterator[CaptionedImage]:
         for images in self.splits.values():
