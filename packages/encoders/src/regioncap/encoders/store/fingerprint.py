@@ -115,7 +115,8 @@ def _preprocessing(encoder: ImageEncoder) -> str:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    # numpy's stubs declare the buffer protocol from Python 3.12 on
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
 def _short_digest(content: bytes) -> str:
