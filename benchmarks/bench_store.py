@@ -50,7 +50,7 @@ class RandomClip(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.model: nn.Module = CLIPVisionModelWithProjection(CLIPVisionConfig(patch_size=32))
-        self.model.eval()
+        self.model.train(False)
 
     def load(self, path: Path) -> tuple[Tensor]:
         return (load_image(path, 224),)

@@ -115,8 +115,7 @@ def _preprocessing(encoder: ImageEncoder) -> str:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    # numpy's stubs declare the buffer protocol from Python 3.12 on
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _short_digest(content: bytes) -> str:
