@@ -3,7 +3,8 @@
     python benchmarks/bench_detectors.py compare    # ms a picture: C4, FPN and Lite0-FPN in turns, three arithmetics
     python benchmarks/bench_detectors.py memory     # peak memory at batch 1 and 8
     python benchmarks/bench_detectors.py error      # of bfloat16 against float32, features of the same boxes
-    pytest benchmarks/bench_detectors.py --benchmark-only -o addopts=--import-mode=importlib -o python_files='bench*.py'
+    pytest benchmarks/bench_detectors.py --benchmark-only -o addopts=--import-mode=importlib \
+        -o python_files='bench_*.py'
 
 A case is the whole of `FasterRcnnEncoder`: trunk, proposals, box head, selection, and the proposals' features as region
 features (`features_of="proposal"`). Suppression is off, so that random weights give every case the same number of boxes

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 def efficientnet() -> dict[str, Forward]:
     weights = EfficientNetLite0Config().weights
     plain = with_batch_norm(load_efficientnet_lite0(weights)).eval().to(memory_format=torch.contiguous_format)
-    exact, rough = (EfficientNetLite0Config().build(precision) for precision in ("float32", "bfloat16"))  # type: ignore[arg-type]
+    exact, rough = (EfficientNetLite0Config().build(precision) for precision in ("float32", "bfloat16"))
     return {
         "plain": lambda x: plain(x).mean((2, 3)),
         "float32": lambda x: exact(x).mean((2, 3)),
@@ -68,13 +69,13 @@ def resnet() -> dict[str, Forward]:
     model = resnet50(weights=None).eval()
     for module in model.modules():  # as after training: else folding would have nothing to fold
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, 0.0, 0.1)  # type: ignore[arg-type]
-            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+            nn.init.normal_(module.running_mean, 0.0, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.2, 0.8)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "resnet50.pth"
         torch.save(model.state_dict(), file)
-        exact, rough = (ResNetConfig(weights=str(file)).build(precision) for precision in ("float32", "bfloat16"))  # type: ignore[arg-type]
+        exact, rough = (ResNetConfig(weights=str(file)).build(precision) for precision in ("float32", "bfloat16"))
     model.fc = nn.Identity()
     return {
         "plain": lambda x: model((x - MEAN) / STD),
@@ -90,7 +91,7 @@ def clip() -> dict[str, Forward]:
     def model() -> CLIPModel:
         made = CLIPModel(CLIPConfig(projection_dim=512))
         made.load_state_dict(state)
-        return made.eval()
+        return cast(CLIPModel, cast(nn.Module, made).eval())
 
     preprocessing = Preprocessing(
         resize=SIZE,
@@ -101,7 +102,7 @@ def clip() -> dict[str, Forward]:
     )
 
     def ours(precision: str) -> Forward:
-        config = ClipEncoderConfig(weights="random", precision=precision)  # type: ignore[arg-type]
+        config = ClipEncoderConfig(weights="random", precision=precision)
         encoder = ClipEncoder(config, model=model(), tokenizer=None, preprocessing=preprocessing)
         return lambda x: encoder.embed_image((x - MEAN) / STD)
 

@@ -30,7 +30,7 @@ from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.metrics import CaptionScorer, Scores
 from regioncap.experiments.phases import TrainConfig
 from regioncap.experiments.prepare import prepare
-from regioncap.experiments.presets import photos
+from regioncap.experiments.presets import photos_grid
 from regioncap.experiments.train import train
 from regioncap.experiments.training_images import TrainingImagesConfig
 
@@ -49,7 +49,8 @@ class RandomClip(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.model = CLIPVisionModelWithProjection(CLIPVisionConfig(patch_size=32)).eval()
+        self.model: nn.Module = CLIPVisionModelWithProjection(CLIPVisionConfig(patch_size=32))
+        self.model.eval()
 
     def load(self, path: Path) -> tuple[Tensor]:
         return (load_image(path, 224),)
@@ -128,8 +129,9 @@ class NoScorer(CaptionScorer):
 def bench_epoch(root: Path, rounds: int, most: int, cache: Path) -> None:
     torch.set_num_threads(1)
     config = TrainConfig(steps=8, evaluations=1, evaluation_images=2)
-    base = replace(photos(), data=Flickr8kConfig(root=root), train=config)
-    data = base.data.read()
+    source = Flickr8kConfig(root=root)
+    base = replace(photos_grid(), data=source, train=config)
+    data = source.read()
     small = replace(data, splits={name: images[:most] for name, images in data.splits.items()})
     prepared = prepare(base, small, base.encoders.build(), cache)
     arms = {

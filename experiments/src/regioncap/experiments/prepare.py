@@ -137,7 +137,7 @@ def load_head(folder: Path) -> ImageTextHead:
     shape = json.loads((folder / "clip_head.json").read_text())
     kinds = {kind.__name__: kind for kind in get_args(ImageTextHeadConfig)}
     config = from_dict(kinds.get(shape["config"]["type"], ClipHeadConfig), shape["config"], "clip_head")
-    head = config.build(shape["pooled_dim"], shape["text_dim"], shape["dim"])
+    head: ImageTextHead = config.build(shape["pooled_dim"], shape["text_dim"], shape["dim"])
     head.load_state_dict(load_file(folder / _HEAD))
     return head
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from regioncap.encoders import ClipHead
+from regioncap.encoders import ImageTextHead
 from regioncap.encoders.store import FeatureStore
 from regioncap.experiments.prepare import Prepared
 
@@ -35,6 +35,6 @@ def nearest_captions(
     return [train_captions[row][0] for row in nearest.tolist()]
 
 
-def _embedded(head: ClipHead, store: FeatureStore) -> Float[Tensor, "n D"]:
+def _embedded(head: ImageTextHead, store: FeatureStore) -> Float[Tensor, "n D"]:
     """g of every image, not offset. In parts: `pooled` may be the activations of all patches."""
     return torch.cat([head.embed_image(store.pooled(rows)) for rows in torch.arange(len(store)).split(_AT_ONCE)])

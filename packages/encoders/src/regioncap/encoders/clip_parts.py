@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from regioncap.encoders.clip_tail import ClipTail, ClipTailConfig
-from regioncap.encoders.vit import VitBlock, VitReadout
+from regioncap.encoders.vit import Readout, VitBlock, VitReadout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ def take_apart(model: Any, source: str, image_size: tuple[int, int], trainable_l
 
     Raises ValueError for a model that is none, or that has fewer layers.
     """
-    vision = getattr(model, "vision_model", None)
+    vision: Any = getattr(model, "vision_model", None)
     layers = getattr(getattr(vision, "encoder", None), "layers", None)
     if (
         layers is None
@@ -67,7 +67,7 @@ def take_apart(model: Any, source: str, image_size: tuple[int, int], trainable_l
     for block, layer in zip(blocks, layers, strict=True):
         block.copy_from(layer)  # type: ignore[operator]
     above = max(trainable_layers, 1)
-    mode = "class" if pool is None else "attention"
+    mode: Readout = "class" if pool is None else "attention"
     readout = VitReadout(layers=above, readout=mode, **shape)
     readout.blocks = blocks[len(blocks) - above :]
     readout.norm.load_state_dict(vision.post_layernorm.state_dict())

@@ -78,9 +78,9 @@ class Int8Linear(nn.Module):
         rows = x.flatten(0, -2)
         scale = _scale(rows)
         rounded = (rows * scale.reciprocal()).round_().to(torch.int8)
-        sums: Tensor = torch._int_mm(rounded, self.weight.T)
-        y = torch.addcmul(self.bias, sums.float().mul_(scale), self.scale)
-        return y.bfloat16().unflatten(0, x.shape[:-1])
+        sums = torch._int_mm(rounded, self.weight.T)
+        y: Tensor = torch.addcmul(self.bias, sums.float().mul_(scale), self.scale).bfloat16().unflatten(0, x.shape[:-1])
+        return y
 
 
 class PatchConvolution(nn.Module):

@@ -69,7 +69,8 @@ class Preprocessing:
             # torchvision's own center_crop rounds an odd margin another way, and crops outside come out black here too.
             top, left = self._cut(x.shape[-2:])
             x = functional.crop(x, top, left, *self.crop)
-        return functional.normalize(x.float(), list(self.mean), list(self.std), inplace=True)
+        normalised: Tensor = functional.normalize(x.float(), list(self.mean), list(self.std), inplace=True)
+        return normalised
 
     def frame(self, size: tuple[int, int]) -> Float[Tensor, "4"]:
         """Return the part of a picture of `size` (width, height) that is left, as fractions; outside of [0, 1] where
@@ -128,7 +129,7 @@ def load_normalisation(source: str) -> tuple[RedGreenBlue, RedGreenBlue]:
 def _stored(source: str) -> Any:
     try:
         with quiet_transformers():
-            return AutoImageProcessor.from_pretrained(source)
+            return AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(f"{source} has no image processor that loads ({one_line(error)}): {_WAY_OUT}") from error
 

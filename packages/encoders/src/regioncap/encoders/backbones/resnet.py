@@ -53,9 +53,10 @@ class ResNetBackbone(nn.Module):
             raise ValueError("a ResNet computes in float32 or bfloat16, got int8: it has no linear layers")
         file = Path(config.weights)
         if file.is_file():
-            self.trunk = _Torchvision(_state(file), file)
+            trunk = _Torchvision(_state(file), file)
             mean, std = _IMAGENET_MEAN, _IMAGENET_STD
-            self.channels = self.trunk.channels
+            self.trunk: nn.Module = trunk
+            self.channels = trunk.channels
         else:
             source = find_checkpoint(config.weights, (*MODEL_FILES, ("preprocessor_config.json",)), way_out=_WAY_OUT)
             model = load_pretrained(AutoModel, source, what="ResNet", way_out=_WAY_OUT)
@@ -85,10 +86,11 @@ def fold_batch_norms(module: nn.Module) -> None:
     """Put every BatchNorm of a ResNet in evaluation mode into the convolution before it, in place."""
     for part in module.modules():
         children = dict(part.named_children())
-        for convolution, norm in _PAIRS:
-            if isinstance(children.get(convolution), nn.Conv2d) and isinstance(children.get(norm), nn.BatchNorm2d):
-                setattr(part, convolution, fuse_conv_bn_eval(children[convolution], children[norm]))
-                setattr(part, norm, nn.Identity())
+        for first, second in _PAIRS:
+            convolution, norm = children.get(first), children.get(second)
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(part, first, fuse_conv_bn_eval(convolution, norm))
+                setattr(part, second, nn.Identity())
 
 
 class _Torchvision(nn.Module):

@@ -64,4 +64,5 @@ class VitMapBackbone(nn.Module):
         resized = {} if self.trained_size in (None, images.shape[-1]) else {"interpolate_pos_encoding": True}
         states = self.model((images * 255.0 - self.mean) / self.std, **resized).last_hidden_state.float()
         patches: Tensor = states[:, states.shape[1] - side * side :]
-        return patches.transpose(1, 2).unflatten(2, (side, side))
+        feature_map: Tensor = patches.transpose(1, 2).unflatten(2, (side, side))
+        return feature_map

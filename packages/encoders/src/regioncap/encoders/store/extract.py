@@ -194,7 +194,8 @@ def _missing(plan: Plan, folder: Path, encoder: ImageEncoder) -> list[PlannedSha
 def _manifest(plan: Plan, folder: Path, encoder: ImageEncoder, config: ExtractConfig) -> Manifest:
     names = [name for name, _, _ in plan.images]
     unreadable: dict[str, str] = {}
-    shards, fields = [], {}
+    shards: list[tuple[str, int, int]] = []
+    fields: dict[str, tuple[str, tuple[int, ...]]] = {}
     for shard in plan.shards:
         path = folder / shard.file
         own = unreadable_of(path)

@@ -97,7 +97,7 @@ def _weights(encoder: ImageEncoder) -> str:
             continue
         dense = value.to_dense() if value.layout is not torch.strided else value
         digest.update(f"{name} {dense.dtype} {tuple(dense.shape)}".encode())
-        digest.update(dense.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(_bytes(dense))
     return digest.hexdigest()[:16]
 
 
@@ -110,8 +110,13 @@ def _preprocessing(encoder: ImageEncoder) -> str:
             Image.fromarray(((7 * x + 13 * y + 50 * c + x * y // 5) % 256).astype(np.uint8)).save(path)
             for pixels in encoder.load(path):
                 digest.update(f"{pixels.dtype} {tuple(pixels.shape)}".encode())
-                digest.update(pixels.contiguous().reshape(-1).view(torch.uint8).numpy())
+                digest.update(_bytes(pixels))
     return digest.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    # numpy's stubs declare the buffer protocol from Python 3.12 on
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
 def _short_digest(content: bytes) -> str:

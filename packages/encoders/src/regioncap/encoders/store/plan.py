@@ -51,7 +51,7 @@ def make_plan(
         raise StoreError(f"there is no picture to encode for {name}: name at least one")
     paths = list(pictures.values())
     digests = digest_files(paths, book, threads)
-    shards = []
+    shards: list[PlannedShard] = []
     for start in range(0, len(paths), shard_size):
         own = [digest for _, digest in digests[start : start + shard_size]]
         identity = _digest([encoder.key, own])[:12]
