@@ -1,14 +1,18 @@
-"""Pooled cells of a region to its feature vector: three heads."""
+"""Boxes to feature vectors: three heads over pooled cells."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import resnet50
-from torchvision.models.detection.faster_rcnn import TwoMLPHead
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+
+from regioncap.encoders.detection.linear_pool import linear_pool
+from regioncap.encoders.detection.trunk import Maps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +75,33 @@ class Layer4HeadConfig:
 HeadConfig = MeanMlpHeadConfig | MlpHeadConfig | Layer4HeadConfig
 
 
-class MeanMlpHead(nn.Module):
-    """A region's features: two layers that learn its class, and beside them the mean of what they look at.
+class BoxHead(nn.Module, ABC):
+    """Pooled cells of boxes to features, and the pooling with it. P boxes, C channels, s cells a side, R features."""
 
-    P regions, C channels, s cells a side.
-    """
+    out_dim: int
+    """R."""
+
+    @abstractmethod
+    def forward(self, pooled: Float[Tensor, "P C s s"]) -> Float[Tensor, "P R"]:
+        """Return the features of regions whose maps were pooled to s x s cells."""
+
+    def of_boxes(
+        self,
+        levels: Maps,
+        boxes: Sequence[Float[Tensor, "_p 4"]],
+        sizes: Sequence[tuple[int, int]],
+        pool: MultiScaleRoIAlign,
+    ) -> Float[Tensor, "P R"]:
+        """Return the features of boxes in pixels, all pictures' in a row; `sizes` are those pictures' height and width.
+
+        A head may compute the same in another order.
+        """
+        features: Tensor = self(pool(levels, list(boxes), list(sizes)))
+        return features
+
+
+class MeanMlpHead(BoxHead):
+    """Two layers that learn a region's class, and beside them the mean of what they look at."""
 
     def __init__(self, config: MeanMlpHeadConfig, channels: int, cells: int) -> None:
         super().__init__()
@@ -93,18 +119,27 @@ class MeanMlpHead(nn.Module):
         return torch.cat([self.layers(pooled), pooled.mean((-1, -2))], dim=-1)
 
 
-class MlpHead(TwoMLPHead):  # type: ignore[misc]
-    """torchvision's own, which knows its width."""
+class MlpHead(BoxHead):
+    """Two layers, under torchvision's names."""
 
     def __init__(self, config: MlpHeadConfig, channels: int, cells: int) -> None:
-        super().__init__(channels * cells**2, config.dim)
+        super().__init__()
         self.out_dim = config.dim
+        self.fc6 = nn.Linear(channels * cells**2, config.dim)
+        self.fc7 = nn.Linear(config.dim, config.dim)
+
+    def forward(self, pooled: Float[Tensor, "P C s s"]) -> Float[Tensor, "P R"]:
+        """Return the features of regions whose maps were pooled to s x s cells."""
+        return F.relu(self.fc7(F.relu(self.fc6(pooled.flatten(1)))))
 
 
-class Layer4Head(nn.Module):
-    """Three bottlenecks over every region's cells and their mean (He et al. 2016, sec. 4.2 of arXiv 1512.03385).
+class Layer4Head(BoxHead):
+    """Three bottlenecks over every region's cells and their mean (He et al. 2016, arXiv 1512.03385, appendix A).
 
-    Batch normalisation is frozen, as in every Faster R-CNN on a ResNet. P regions, s cells a side.
+    Batch normalisation is frozen, as in every Faster R-CNN on a ResNet. The first bottleneck's 1x1 convolutions and
+    RoIAlign are both linear, so `of_boxes` swaps them: the convolutions see each cell of the map once instead of once
+    for every box over it, and of the skip path only the cells that its stride keeps are pooled. The same features to
+    rounding, for a quarter less work at 36 boxes in 224 px.
     """
 
     in_channels = 1024
@@ -112,6 +147,7 @@ class Layer4Head(nn.Module):
 
     def __init__(self, config: Layer4HeadConfig) -> None:
         super().__init__()
+        self.stride = config.stride
         self.layer4 = resnet50(weights=None, norm_layer=FrozenBatchNorm2d).layer4
         for convolution in (self.layer4[0].conv2, self.layer4[0].downsample[0]):
             convolution.stride = (config.stride, config.stride)
@@ -119,6 +155,34 @@ class Layer4Head(nn.Module):
     def forward(self, pooled: Float[Tensor, "P 1024 s s"]) -> Float[Tensor, "P 2048"]:
         """Return the features of regions whose maps were pooled to s x s cells."""
         features: Tensor = self.layer4(pooled).mean((-1, -2))
+        return features
+
+    def of_boxes(
+        self,
+        levels: Maps,
+        boxes: Sequence[Float[Tensor, "_p 4"]],
+        sizes: Sequence[tuple[int, int]],
+        pool: MultiScaleRoIAlign,
+    ) -> Float[Tensor, "P 2048"]:
+        """Return what `forward` makes of the pooled boxes."""
+        (level,) = levels.values()
+        first, rest = self.layer4[0], self.layer4[1:]
+        scale = level.shape[-2] / sizes[0][0]
+
+        def pooled(convolution: nn.Conv2d, step: int) -> Float[Tensor, "P C s s"]:
+            # The bias waits until after pooling: samples beyond the edge count 0, and must not take it along.
+            # As a matrix product: PyTorch sends the 1x1 convolution of a single map down a slow path.
+            projected = F.linear(level.permute(0, 2, 3, 1), convolution.weight.flatten(1)).float()  # B h w C
+            cells, samples = pool.output_size[0], pool.sampling_ratio
+            with torch.autocast(level.device.type, enabled=False):
+                x = linear_pool(projected, boxes, scale=scale, cells=cells, samples=samples, step=step)
+            return x if convolution.bias is None else x + convolution.bias[:, None, None]
+
+        x = F.relu(first.bn1(pooled(first.conv1, step=1)))
+        x = F.relu(first.bn2(first.conv2(x)))
+        skip = first.downsample[1](pooled(first.downsample[0], step=self.stride))
+        x = F.relu(first.bn3(first.conv3(x)) + skip)
+        features: Tensor = rest(x).mean((-1, -2))
         return features
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:

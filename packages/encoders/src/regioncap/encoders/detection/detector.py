@@ -185,8 +185,9 @@ class Detector(nn.Module):
         """Return the rest of the trunk's maps, as float32."""
         with _arithmetic(next(iter(maps.values())).device, precision):
             body_maps = self.trunk.body_maps(maps)
-            levels, pooled_map = self.trunk.pyramid(body_maps), self.trunk.pooled_map(body_maps)
-        return FeaturePyramid(levels=self._with_last(levels, pooled_map), pooled_map=pooled_map.float())
+            levels = self._levels(body_maps)
+            pooled_map = levels[LAST] if LAST in levels else self.trunk.pooled_map(body_maps).float()
+        return FeaturePyramid(levels=levels, pooled_map=pooled_map)
 
     def losses(
         self, maps: Maps, targets: Sequence[BoxTargets], precision: Precision = "float32"
@@ -198,10 +199,7 @@ class Detector(nn.Module):
         """
         assert self.training, "the losses exist in training mode only"
         with _arithmetic(next(iter(maps.values())).device, precision):
-            body_maps = self.trunk.body_maps(maps)
-            levels = self.trunk.pyramid(body_maps)
-            last = self.trunk.pooled_map(body_maps) if self.config.last_map == "names" else None
-        levels = self._with_last(levels, last)
+            levels = self._levels(self.trunk.body_maps(maps))
         height, width = self._size(levels)
         scale = next(iter(levels.values())).new_tensor([width, height, width, height])
         # Label 0 is torchvision's background.
@@ -228,24 +226,27 @@ class Detector(nn.Module):
         slots: int,
         score_threshold: float,
         nms_threshold: float,
+        proposals: int | None = None,
         precision: Precision = "float32",
     ) -> Detections:
         """Return at most `slots` objects per picture, best first, from the pyramid's levels.
 
         Departs from torchvision: a box keeps its best class only and suppression ignores classes, so that an object
-        whose class is in doubt is one region, not two. `precision` is that of the proposal network's convolution and
-        the box head. The module must be in evaluation mode.
+        whose class is in doubt is one region, not two. `proposals` is the most that reach the box head, the config's if
+        None; `precision` that of the proposal network's convolution and of the box head. The module must be in
+        evaluation mode.
         """
         assert not self.training, "detect() is for evaluation mode"
         size = self._size(levels)
         device = next(iter(levels.values())).device
         with _arithmetic(device, precision):
-            proposals, _ = self.model.rpn(self._image_list(levels), without_last(levels))
-        features = self._features(levels, proposals, precision)
+            proposed, _ = self.model.rpn(self._image_list(levels), without_last(levels))
+        proposed = [own[:proposals] for own in proposed]  # they come best first
+        features = self._features(levels, proposed, precision)
         heads = self.model.roi_heads
         logits, offsets = heads.box_predictor(features)
         scores, labels = F.softmax(logits, dim=-1)[:, 1:].max(dim=-1)  # P, P: all pictures' proposals in a row
-        boxes = heads.box_coder.decode(offsets, proposals)  # P, classes+1, 4
+        boxes = heads.box_coder.decode(offsets, proposed)  # P, classes+1, 4
         boxes = boxes[torch.arange(len(boxes), device=device), labels + 1]
         boxes = clip_boxes_to_image(boxes, size)
 
@@ -254,7 +255,7 @@ class Detector(nn.Module):
             scores,
             labels,
             features,
-            per_image=[len(own) for own in proposals],
+            per_image=[len(own) for own in proposed],
             size=size,
             slots=slots,
             score_threshold=score_threshold,
@@ -285,22 +286,21 @@ class Detector(nn.Module):
         save_file({name: x.contiguous() for name, x in half.items()}, folder / WEIGHTS_FILE)
         (folder / CONFIG_FILE).write_text(json.dumps(to_json(self.config), indent=2) + "\n")
 
-    def _with_last(self, levels: Maps, last: Float[Tensor, "B G h w"] | None) -> Maps:
-        """The levels as float32, the trunk's last map behind them where regions are named by it."""
-        maps = float32(levels)
-        return {**maps, LAST: last.float()} if self.config.last_map == "names" and last is not None else maps
+    def _levels(self, body_maps: Maps) -> Maps:
+        levels = self.trunk.pyramid(body_maps)
+        return float32(levels | ({LAST: self.trunk.pooled_map(body_maps)} if self.config.last_map == "names" else {}))
 
     def _features(self, levels: Maps, boxes: list[Float[Tensor, "_p 4"]], precision: Precision) -> Float[Tensor, "P R"]:
-        learned = self._head(without_last(levels), boxes, precision)
-        if LAST not in levels:
-            return learned
-        return torch.cat([learned, mean_over_boxes(levels[LAST], boxes, self._size(levels))], dim=-1)
+        parts = [self._head(levels, boxes, precision)]
+        parts += [mean_over_boxes(levels[LAST], boxes, self._size(levels))] if LAST in levels else []
+        return torch.cat(parts, dim=-1)
 
     def _head(self, levels: Maps, boxes: list[Float[Tensor, "_p 4"]], precision: Precision) -> Float[Tensor, "P R"]:
-        heads = self.model.roi_heads
-        pooled = heads.box_roi_pool(levels, boxes, [self._size(levels)] * len(boxes))
-        with _arithmetic(pooled.device, precision):
-            features: Tensor = heads.box_head(pooled)
+        heads, head_levels = self.model.roi_heads, {name: levels[name] for name in self.trunk.pooled_levels}
+        with _arithmetic(boxes[0].device, precision):
+            features: Tensor = heads.box_head.of_boxes(
+                head_levels, boxes, [self._size(levels)] * len(boxes), heads.box_roi_pool
+            )
         return features.float()
 
     def _size(self, levels: Maps) -> tuple[int, int]:

@@ -32,6 +32,8 @@ class FasterRcnnEncoderConfig:
     """Pixels on each side of the pictures, a multiple of the trunk's coarsest stride; None: as it was trained."""
     regions: int = 16
     """Most regions per image (N)."""
+    proposals: int | None = None
+    """Most proposals that the box head looks at, best first; None: as many as the detector's config says."""
     score_threshold: float = 0.3
     """Boxes must score more than this."""
     nms_threshold: float = 0.5
@@ -54,8 +56,9 @@ class FasterRcnnEncoderConfig:
         for name in ("regions", "pool_cells"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder.{name} must be at least 1, got {getattr(self, name)}")
-        if self.image_size is not None and self.image_size < 1:
-            raise ValueError(f"encoder.image_size must be positive or None, got {self.image_size}")
+        for name in ("image_size", "proposals"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"encoder.{name} must be at least 1 or None, got {getattr(self, name)}")
         if self.attributes < 0:
             raise ValueError(f"encoder.attributes must not be negative, got {self.attributes}")
         for name in ("score_threshold", "nms_threshold", "attribute_threshold"):
@@ -189,6 +192,7 @@ class FasterRcnnEncoder(nn.Module):
             slots=self.config.regions,
             score_threshold=self.config.score_threshold,
             nms_threshold=self.config.nms_threshold,
+            proposals=self.config.proposals,
             precision=self.config.head_precision,
         )
 

@@ -1,4 +1,4 @@
-"""A trained detector from its folder."""
+"""A trained detector from its folder, or from torchvision."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from regioncap.encoders.detection.attributes import AttributesConfig
 from regioncap.encoders.detection.box_heads import HeadConfig
+from regioncap.encoders.detection.coco import COCO_NAMES, load_coco_detector
 from regioncap.encoders.detection.config_json import from_json
 from regioncap.encoders.detection.detector import CONFIG_FILE, WEIGHTS_FILE, Detector, DetectorConfig, TrunkConfig
 
@@ -17,11 +18,18 @@ _CLASSES = {
 }
 
 
-def load_detector(folder: Path) -> Detector:
-    """Return the float32 detector that `Detector.save` wrote, in evaluation mode.
+def load_detector(weights: Path) -> Detector:
+    """Return a float32 detector in evaluation mode: the one that `Detector.save` wrote to the folder `weights`; or
+    torchvision's, if that is a weights file of its `fasterrcnn_resnet50_fpn` or the name COCO_V1.
 
     Raises ValueError naming the file that is missing, cannot be read, or belongs to another architecture.
     """
+    if weights.is_file() or str(weights) in COCO_NAMES:
+        return load_coco_detector(str(weights))
+    return _from_folder(weights)
+
+
+def _from_folder(folder: Path) -> Detector:
     config_file, weights_file = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     for file in (config_file, weights_file):
         if not file.is_file():
