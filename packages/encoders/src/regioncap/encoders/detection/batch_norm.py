@@ -17,5 +17,5 @@ def fold_batch_norm(module: nn.Module) -> None:
     for parent in module.modules():
         for (name, child), (next_name, norm) in pairwise(list(parent.named_children())):
             if isinstance(child, nn.Conv2d) and isinstance(norm, (nn.BatchNorm2d, FrozenBatchNorm2d)):
-                setattr(parent, name, fuse_conv_bn_eval(child, norm))  # type: ignore[arg-type]
+                setattr(parent, name, fuse_conv_bn_eval(child, norm))
                 setattr(parent, next_name, nn.Identity())

@@ -172,11 +172,12 @@ class Layer4Head(BoxHead):
         def pooled(convolution: nn.Conv2d, step: int) -> Float[Tensor, "P C s s"]:
             # The bias waits until after pooling: samples beyond the edge count 0, and must not take it along.
             # As a matrix product: PyTorch sends the 1x1 convolution of a single map down a slow path.
-            projected = F.linear(level.permute(0, 2, 3, 1), convolution.weight.flatten(1)).float()  # B h w C
+            projected = F.linear(level.permute(0, 2, 3, 1), convolution.weight.flatten(1))  # B h w C
             cells, samples = pool.output_size[0], pool.sampling_ratio
             with torch.autocast(level.device.type, enabled=False):
-                x = linear_pool(projected, boxes, scale=scale, cells=cells, samples=samples, step=step)
-            return x if convolution.bias is None else x + convolution.bias[:, None, None]
+                x = linear_pool(projected.float(), boxes, scale=scale, cells=cells, samples=samples, step=step)
+            x = x if convolution.bias is None else x + convolution.bias[:, None, None]
+            return x.to(projected.dtype)  # under autocast the residual path stays in bfloat16, as in the plain stage
 
         x = F.relu(first.bn1(pooled(first.conv1, step=1)))
         x = F.relu(first.bn2(first.conv2(x)))

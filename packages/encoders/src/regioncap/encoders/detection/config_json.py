@@ -24,7 +24,7 @@ def from_json(value: Any, classes: Mapping[str, type]) -> Any:
         return tuple(from_json(item, classes) for item in value)
     if not isinstance(value, dict):
         return value
-    name = value.get(_TYPE)
+    name = str(value.get(_TYPE))
     if name not in classes:
         raise ValueError(f"{_TYPE} must be one of {', '.join(classes)}, got {name!r}")
     inside = {key: from_json(item, classes) for key, item in value.items() if key != _TYPE}

@@ -50,4 +50,5 @@ def _weights(
     at = at.clamp(0.0, size - 1.0)
     rows = torch.arange(size, device=start.device, dtype=start.dtype)
     tent = (1.0 - (at[..., None] - rows).abs()).clamp(min=0.0) * inside[..., None]
-    return tent.unflatten(1, (cells, samples)).mean(2)
+    means: Tensor = tent.unflatten(1, (cells, samples)).mean(2)
+    return means

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from regioncap.encoders.detection.boxes import BoxTargets, mirror
@@ -191,7 +191,8 @@ def train_detector(
 
 def _parameter_groups(detector: Detector, config: DetectorTrainingConfig) -> list[dict[str, Any]]:
     """Learning parameters by learning rate: a trunk's `body` is its pre-trained part."""
-    body = {id(p) for p in detector.trunk.body.parameters()} if hasattr(detector.trunk, "body") else set()
+    pre_trained = getattr(detector.trunk, "body", None)
+    body = {id(p) for p in pre_trained.parameters()} if isinstance(pre_trained, nn.Module) else set()
     learning = [p for p in detector.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in learning if id(p) not in body], "lr": config.learning_rate},
