@@ -28,47 +28,57 @@ def logits_of(module: AttributeHead, features: torch.Tensor, labels: torch.Tenso
     return rows
 
 
-def test_probabilities_are_a_softmax_in_every_group() -> None:
+GROUPS = ((COLOURS, 5), (SIZES, 6))
+"""Words of a group, and the place of the group's own logit behind the words'."""
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_probabilities_are_a_softmax_in_every_group_times_that_of_the_group() -> None:
     module, features, labels = head(), torch.randn(3, 6), torch.tensor([0, 3, 1])
     got = module(features, labels)
     for row, logits in zip(got.tolist(), logits_of(module, features, labels), strict=True):
-        for own in (COLOURS, SIZES):
+        for own, group in GROUPS:
             total = sum(math.exp(logits[i]) for i in own)
-            assert [row[i] for i in own] == pytest.approx([math.exp(logits[i]) / total for i in own], abs=1e-5)
+            wanted = [sigmoid(logits[group]) * math.exp(logits[i]) / total for i in own]
+            assert [row[i] for i in own] == pytest.approx(wanted, abs=1e-5)
 
 
-def test_loss_counts_groups_that_are_spoken_of() -> None:
+def test_loss_counts_words_where_one_is_said_and_groups_everywhere() -> None:
     """A slow loop: a mean over (region, group) pairs, the target shared among a group's said words."""
     module, features, labels = head(), torch.randn(4, 6), torch.tensor([0, 3, 1, 1])
     said = torch.tensor([[1, 1, 0, 0, 0], [1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0]]).bool()
-    terms = []
-    for logits, words in zip(logits_of(module, features, labels), said.tolist(), strict=True):
-        for own in (COLOURS, SIZES):
-            chosen = [i for i in own if words[i]]
+    words, groups = [], []
+    for logits, row in zip(logits_of(module, features, labels), said.tolist(), strict=True):
+        for own, group in GROUPS:
+            chosen = [i for i in own if row[i]]
+            groups.append(-math.log(sigmoid(logits[group] if chosen else -logits[group])))
             if chosen:
                 total = math.log(sum(math.exp(logits[i]) for i in own))
-                terms.append(sum(total - logits[i] for i in chosen) / len(chosen))
-    assert len(terms) == 4
+                words.append(sum(total - logits[i] for i in chosen) / len(chosen))
+    assert (len(words), len(groups)) == (4, 8)
     loss = module.losses(features, labels, said)["loss_attributes"]
-    assert float(loss.detach()) == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(sum(words) / 4 + sum(groups) / 8, rel=1e-4)
 
 
-def test_an_unsaid_group_teaches_nothing() -> None:
+def test_an_unsaid_group_teaches_silence_and_no_word() -> None:
     module, features = head(), torch.randn(2, 6)
     said = torch.tensor([[1, 0, 0, 0, 0], [0, 0, 1, 0, 0]]).bool()
     module.losses(features, torch.tensor([0, 1]), said)["loss_attributes"].backward()
     gradient = module.layers[2].bias.grad
     assert (gradient[SIZES] == 0).all()
     assert (gradient[COLOURS] != 0).all()
+    assert gradient[5] < 0 < gradient[6]  # colours are spoken of, sizes are not
 
 
-def test_no_region_and_nothing_said_are_no_loss() -> None:
+def test_no_region_is_no_loss() -> None:
     module = head()
-    for rows in (0, 2):
-        said = torch.zeros(rows, 5, dtype=torch.bool)
-        loss = module.losses(torch.randn(rows, 6), torch.zeros(rows, dtype=torch.long), said)["loss_attributes"]
-        loss.backward()
-        assert float(loss.detach()) == 0.0
+    said = torch.zeros(0, 5, dtype=torch.bool)
+    loss = module.losses(torch.randn(0, 6), torch.zeros(0, dtype=torch.long), said)["loss_attributes"]
+    loss.backward()
+    assert float(loss.detach()) == 0.0
 
 
 def test_the_class_matters() -> None:

@@ -74,12 +74,14 @@ class NoAttributes(nn.Module):
 class AttributeHead(nn.Module):
     """Attributes of a region from its features and its class (Anderson et al. 2018, arXiv 1707.07998, sec. 3.1).
 
-        p_group = softmax(W2 ReLU(W1 [features ; embedding(class)]))   over the words of each group
+        h = ReLU(W1 [features ; embedding(class)])
+        p(word) = sigmoid(w_group h) softmax_{words of the group}(W2 h)
     A "red" apple and a "red" dog look different: hence the class. Departs from the source, which has one softmax over
     all attributes and "none": people say one thing of an object and leave out the rest, so the loss of a group counts
     only where one of its words was said. There the other words of the *group* are taken as false, since a green thing
     is not red; a sigmoid per word would need negatives that nobody gave. Several said words ("black and white") share
-    the target equally. So a probability is that of the word *given that its group is spoken of*.
+    the target equally. The sigmoid is the probability that a person speaks of the group at all, for which silence is a
+    negative: without it, everything would be striped, since who speaks of patterns mostly says so.
     P regions, R channels, A words.
     """
 
@@ -92,31 +94,39 @@ class AttributeHead(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(region_dim + config.class_dim, config.hidden),
             nn.ReLU(),
-            nn.Linear(config.hidden, len(config.words)),
+            nn.Linear(config.hidden, len(config.words) + len(names)),
         )
 
     def forward(self, features: Float[Tensor, "P R"], labels: Int[Tensor, "P"]) -> Float[Tensor, "P A"]:
-        """Return the probability of each word within its group. `labels` are indices into the classes."""
-        logits = self._logits(features, labels)
+        """Return the probability that each word is said. `labels` are indices into the classes."""
+        logits, spoken_of = self._logits(features, labels)
         out = torch.empty_like(logits)
-        for own in self.group_words:
-            out[:, own] = F.softmax(logits[:, own], dim=-1)
+        for group, own in enumerate(self.group_words):
+            out[:, own] = F.softmax(logits[:, own], dim=-1) * torch.sigmoid(spoken_of[:, group, None])
         return out
 
     def losses(
         self, features: Float[Tensor, "P R"], labels: Int[Tensor, "P"], said: Bool[Tensor, "P A"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return the cross-entropy, a mean over the pairs of region and group of which a word was said; 0 for none."""
-        logits = self._logits(features, labels)
+        """Return the sum of two cross-entropies, 0 for no region.
+
+        That of the words is a mean over the pairs of region and group of which one was said, that of groups over all.
+        """
+        logits, spoken_of = self._logits(features, labels)
         total, count = logits.sum() * 0.0, 0
-        for own in self.group_words:
-            known = said[:, own].any(dim=-1)
+        groups = torch.stack([said[:, own].any(dim=-1) for own in self.group_words], dim=-1)
+        for group, own in enumerate(self.group_words):
+            known = groups[:, group]
             target = said[known][:, own].float()
             target = target / target.sum(dim=-1, keepdim=True)
             total = total + F.cross_entropy(logits[known][:, own], target, reduction="sum")
             count += int(known.sum())
-        return {"loss_attributes": total / max(count, 1)}
+        silence = F.binary_cross_entropy_with_logits(spoken_of, groups.float(), reduction="sum")
+        return {"loss_attributes": total / max(count, 1) + silence / max(groups.numel(), 1)}
 
-    def _logits(self, features: Float[Tensor, "P R"], labels: Int[Tensor, "P"]) -> Float[Tensor, "P A"]:
-        logits: Tensor = self.layers(torch.cat([features, self.class_embedding(labels)], dim=-1))
-        return logits
+    def _logits(
+        self, features: Float[Tensor, "P R"], labels: Int[Tensor, "P"]
+    ) -> tuple[Float[Tensor, "P A"], Float[Tensor, "P _g"]]:
+        """The words' logits within their groups, and the groups'."""
+        both: Tensor = self.layers(torch.cat([features, self.class_embedding(labels)], dim=-1))
+        return both[:, : len(self.config.words)], both[:, len(self.config.words) :]

@@ -185,8 +185,9 @@ class Detector(nn.Module):
         """Return the rest of the trunk's maps, as float32."""
         with _arithmetic(next(iter(maps.values())).device, precision):
             body_maps = self.trunk.body_maps(maps)
-            levels, pooled_map = self.trunk.pyramid(body_maps), self.trunk.pooled_map(body_maps)
-        return FeaturePyramid(levels=self._with_last(levels, pooled_map), pooled_map=pooled_map.float())
+            levels = self._levels(body_maps)
+            pooled_map = levels[LAST] if LAST in levels else self.trunk.pooled_map(body_maps).float()
+        return FeaturePyramid(levels=levels, pooled_map=pooled_map)
 
     def losses(
         self, maps: Maps, targets: Sequence[BoxTargets], precision: Precision = "float32"
@@ -198,10 +199,7 @@ class Detector(nn.Module):
         """
         assert self.training, "the losses exist in training mode only"
         with _arithmetic(next(iter(maps.values())).device, precision):
-            body_maps = self.trunk.body_maps(maps)
-            levels = self.trunk.pyramid(body_maps)
-            last = self.trunk.pooled_map(body_maps) if self.config.last_map == "names" else None
-        levels = self._with_last(levels, last)
+            levels = self._levels(self.trunk.body_maps(maps))
         height, width = self._size(levels)
         scale = next(iter(levels.values())).new_tensor([width, height, width, height])
         # Label 0 is torchvision's background.
@@ -288,16 +286,14 @@ class Detector(nn.Module):
         save_file({name: x.contiguous() for name, x in half.items()}, folder / WEIGHTS_FILE)
         (folder / CONFIG_FILE).write_text(json.dumps(to_json(self.config), indent=2) + "\n")
 
-    def _with_last(self, levels: Maps, last: Float[Tensor, "B G h w"] | None) -> Maps:
-        """The levels as float32, the trunk's last map behind them where regions are named by it."""
-        maps = float32(levels)
-        return {**maps, LAST: last.float()} if self.config.last_map == "names" and last is not None else maps
+    def _levels(self, body_maps: Maps) -> Maps:
+        levels = self.trunk.pyramid(body_maps)
+        return float32(levels | ({LAST: self.trunk.pooled_map(body_maps)} if self.config.last_map == "names" else {}))
 
     def _features(self, levels: Maps, boxes: list[Float[Tensor, "_p 4"]], precision: Precision) -> Float[Tensor, "P R"]:
-        learned = self._head(without_last(levels), boxes, precision)
-        if LAST not in levels:
-            return learned
-        return torch.cat([learned, mean_over_boxes(levels[LAST], boxes, self._size(levels))], dim=-1)
+        parts = [self._head(levels, boxes, precision)]
+        parts += [mean_over_boxes(levels[LAST], boxes, self._size(levels))] if LAST in levels else []
+        return torch.cat(parts, dim=-1)
 
     def _head(self, levels: Maps, boxes: list[Float[Tensor, "_p 4"]], precision: Precision) -> Float[Tensor, "P R"]:
         heads, head_levels = self.model.roi_heads, {name: levels[name] for name in self.trunk.pooled_levels}
