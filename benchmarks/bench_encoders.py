@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import pytest
 import torch
@@ -69,8 +69,8 @@ def resnet() -> dict[str, Forward]:
     model = resnet50(weights=None).eval()
     for module in model.modules():  # as after training: else folding would have nothing to fold
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, 0.0, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.normal_(cast(Tensor, module.running_mean), 0.0, 0.1)
+            nn.init.uniform_(cast(Tensor, module.running_var), 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.2, 0.8)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "resnet50.pth"
@@ -101,7 +101,7 @@ def clip() -> dict[str, Forward]:
         std=(68.5, 66.63, 70.32),
     )
 
-    def ours(precision: str) -> Forward:
+    def ours(precision: Literal["float32", "bfloat16", "int8"]) -> Forward:
         config = ClipEncoderConfig(weights="random", precision=precision)
         encoder = ClipEncoder(config, model=model(), tokenizer=None, preprocessing=preprocessing)
         return lambda x: encoder.embed_image((x - MEAN) / STD)
