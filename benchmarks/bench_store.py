@@ -6,8 +6,8 @@
 
 `extract` compares `extract` (hash, decode, resize, encode, write, fsync) with the bare encoder on the same images
 already decoded in memory, batch for batch, the two taking turns. Ratios are of CPU seconds, which other work on the
-machine hardly changes: that is throughput where all cores encode, so that nothing can hide. Where a core is left over
-for decoding, or a GPU encodes, only wall-clock time counts, and the ratio is nearer to 1.
+machine changes less than wall-clock time: that is throughput where all cores encode, so that nothing can hide. Where a
+core is left over for decoding, or a GPU encodes, only wall-clock time counts.
 """
 
 import argparse
