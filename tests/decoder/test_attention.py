@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regioncap.decoder.attention import as_bias, attend, attend_shared, causal, compute_dtype
+from regioncap.decoder.attention import as_bias, attend, causal, compute_dtype
 
 B, HEADS, S, D, ROWS, SAID = 2, 3, 5, 4, 3, 2
 
@@ -31,23 +31,6 @@ def test_attention_matches_a_slow_loop(device: str):
             for s in range(S):
                 want = slow(q[b, h, s], k[b, h], v[b, h], allowed[b, s])
                 torch.testing.assert_close(out[b, s, h], want, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("said", [0, SAID])
-def test_shared_prefix_equals_a_prefix_copied_to_each_row(said: int):
-    torch.manual_seed(0)
-    q, prefix_k, prefix_v = torch.randn(B * ROWS, HEADS, 1, D), *torch.randn(2, B, HEADS, S, D)
-    k, v = torch.randn(2, B * ROWS, HEADS, said, D)
-    seen = torch.tensor([[True] * S, [False, True, False, True, True]])
-    bias = as_bias(seen, torch.float32)[:, None, None]
-    out = attend_shared(q, prefix_k, prefix_v, bias, k, v)
-    for r in range(B * ROWS):
-        b = r // ROWS
-        allowed = torch.cat([seen[b], torch.ones(said, dtype=torch.bool)])
-        for h in range(HEADS):
-            keys, values = torch.cat([prefix_k[b, h], k[r, h]]), torch.cat([prefix_v[b, h], v[r, h]])
-            want = slow(q[r, h, 0], keys, values, allowed)
-            torch.testing.assert_close(out[r, 0].view(HEADS, D)[h], want, rtol=1e-4, atol=1e-5)
 
 
 def test_every_slot_hears_itself_and_real_slots_before_it():

@@ -158,11 +158,14 @@ class Table(IncrementalGpt2):
         return torch.stack([self.log_p(int(image), ()) for image in prefix[:, 0, 0]]), state
 
     def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        said = torch.cat([state.keys[0], tokens[:, None, None, None].float()], 2)  # R 1 t 1
-        images = state.prefix_keys[0][:, 0, 0, 0].repeat_interleave(len(said) // len(state.prefix_keys[0]))
-        rows = zip(images.tolist(), said[:, 0, :, 0].tolist(), strict=True)
-        log_p = [self.log_p(int(image), tuple(map(int, words))) for image, words in rows]
-        return torch.stack(log_p), state.grown((said,), (said,))
+        slots, state = state.heard.shape[1], state.grown()
+        told = tokens.view(len(state.length), 1, -1, 1).float()
+        keys, _ = state.cache.write(0, slots, told, told)
+        log_p = []
+        for row, heard in enumerate(state.heard):
+            image, *said = keys[row // state.rows_per_image, 0, heard, 0].tolist()
+            log_p.append(self.log_p(int(image), tuple(map(int, said))))
+        return torch.stack(log_p), state
 
 
 def by_table(table: Table, images: int, config: SearchConfig) -> list[list[tuple[int, ...]]]:

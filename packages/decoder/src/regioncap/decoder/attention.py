@@ -1,4 +1,4 @@
-"""GPT-2's self-attention over its stored projections: within one row, and of many rows over one shared prefix."""
+"""GPT-2's self-attention over its stored projections."""
 
 import torch
 import torch.nn.functional as F
@@ -28,15 +28,16 @@ def project(
     block: GPT2Block, x: Float[Tensor, "A S H"]
 ) -> tuple[Float[Tensor, "A heads S d"], Float[Tensor, "A heads S d"], Float[Tensor, "A heads S d"]]:
     """Queries (scaled), keys and values of a block for its input."""
-    return split_heads(block.attn.c_attn(block.ln_1(x)), block.attn.num_heads, block.attn.scaling)
+    q, k, v = split_heads(block.attn.c_attn(block.ln_1(x)), block.attn.num_heads)
+    return q * block.attn.scaling, k, v
 
 
 def split_heads(
-    qkv: Float[Tensor, "A S H3"], heads: int, scaling: float
+    qkv: Float[Tensor, "A S H3"], heads: int
 ) -> tuple[Float[Tensor, "A heads S d"], Float[Tensor, "A heads S d"], Float[Tensor, "A heads S d"]]:
-    """Queries, keys and values out of one product, the queries scaled."""
+    """Queries, keys and values out of one product."""
     q, k, v = qkv.view(*qkv.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
-    return q * scaling, k, v
+    return q, k, v
 
 
 def attend(
@@ -54,26 +55,3 @@ def attend(
     else:
         heard = F.scaled_dot_product_attention(q, k, v, bias, scale=1.0)
     return heard.transpose(1, 2).flatten(2)
-
-
-def attend_shared(
-    q: Float[Tensor, "R heads 1 d"],
-    prefix_k: Float[Tensor, "B heads S d"],
-    prefix_v: Float[Tensor, "B heads S d"],
-    prefix_bias: Float[Tensor, "B 1 1 S"],
-    k: Float[Tensor, "R heads t d"],
-    v: Float[Tensor, "R heads t d"],
-) -> Float[Tensor, "R 1 H"]:
-    """One query per row over its image's prefix and its own t keys, R/B rows per image in image order.
-
-    The prefix is never copied per row: the rows of an image are the queries of one product.
-    """
-    images, heads, length, channels = prefix_k.shape
-    together = q.view(images, -1, heads, channels).transpose(1, 2)  # B heads rows d
-    over_prefix = (torch.matmul(together, prefix_k.mT) + prefix_bias).transpose(1, 2).flatten(0, 1)  # R heads S
-    over_own = torch.matmul(q, k.mT).squeeze(2)  # R heads t
-    weights = torch.cat([over_prefix, over_own], dim=-1).softmax(-1)
-    on_prefix = weights[..., :length].view(images, -1, heads, length).transpose(1, 2)  # B heads rows S
-    heard = torch.matmul(on_prefix, prefix_v).transpose(1, 2).flatten(0, 1)  # R heads d
-    heard = heard + torch.matmul(weights[..., None, length:], v).squeeze(2)
-    return heard.flatten(1)[:, None]

@@ -12,7 +12,7 @@ from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
-from regioncap.decoder.attention import as_bias, attend, attend_shared, causal, split_heads
+from regioncap.decoder.attention import as_bias, attend, causal, split_heads
 from regioncap.decoder.projections import Activation, Precision, Projection, project_by
 from regioncap.decoder.state import DecoderState
 
@@ -23,6 +23,7 @@ class _Block:
 
     ln_1: nn.LayerNorm
     qkv: Projection
+    """The queries come scaled."""
     attended: Projection
     ln_2: nn.LayerNorm
     inner: Projection
@@ -30,7 +31,6 @@ class _Block:
     """What `inner` does not do itself."""
     outer: Projection
     heads: int
-    scaling: float
 
 
 class IncrementalGpt2:
@@ -57,14 +57,13 @@ class IncrementalGpt2:
         self._blocks = [
             _Block(
                 ln_1=block.ln_1,
-                qkv=projection(block.attn.c_attn),
+                qkv=_with_scaled_queries(block, precision),
                 attended=projection(block.attn.c_proj),
                 ln_2=block.ln_2,
                 inner=projection(block.mlp.c_fc, "gelu" if fused else "none"),
                 activate=nn.Identity() if fused else block.mlp.act,
                 outer=projection(block.mlp.c_proj),
                 heads=block.attn.num_heads,
-                scaling=block.attn.scaling,
             )
             for block in cast(list[GPT2Block], list(transformer.h))
         ]
@@ -89,9 +88,9 @@ class IncrementalGpt2:
         bias = as_bias(causal(real), x.dtype)[:, None]
         keys, values = [], []
         for layer, block in enumerate(self._blocks, start=1):
-            q, k, v = split_heads(block.qkv(block.ln_1(x)), block.heads, block.scaling)
-            keys.append(k.contiguous())  # read at every step
-            values.append(v.contiguous())
+            q, k, v = split_heads(block.qkv(block.ln_1(x)), block.heads)
+            keys.append(k)
+            values.append(v)
             if layer == len(self._blocks):
                 x, q, bias = x[:, -1:], q[:, :, -1:], bias[:, :, -1:]  # only the last slot is answered
             x = _finish(block, x, attend(q, k, v, bias))
@@ -103,17 +102,15 @@ class IncrementalGpt2:
         added = state.added_of_rows()
         if added is not None:
             x = x + added
-        bias = as_bias(state.seen, x.dtype)[:, None, None]  # B 1 1 S
-        keys, values = [], []
+        slots, images = state.heard.shape[1], len(state.length)
+        state = state.grown()
+        bias = as_bias(state.heard, x.dtype).view(images, 1, -1, state.heard.shape[1])  # B 1 k S
         for layer, block in enumerate(self._blocks):
-            q, k, v = split_heads(block.qkv(block.ln_1(x))[:, None], block.heads, block.scaling)  # R heads 1 d
-            k = torch.cat([state.keys[layer], k], dim=2)  # R heads t d
-            v = torch.cat([state.values[layer], v], dim=2)
-            keys.append(k)
-            values.append(v)
-            heard = attend_shared(q, state.prefix_keys[layer], state.prefix_values[layer], bias, k, v)
-            x = _finish(block, x, heard[:, 0])
-        return self._logits(x), state.grown(tuple(keys), tuple(values))
+            qkv = block.qkv(block.ln_1(x)).view(images, state.rows_per_image, -1)
+            q, k, v = split_heads(qkv, block.heads)  # B heads k d
+            keys, values = state.cache.write(layer, slots, k, v)
+            x = _finish(block, x, attend(q, keys, values, bias).flatten(0, 1))
+        return self._logits(x), state
 
     def _logits(self, x: Float[Tensor, "R H"]) -> Float[Tensor, "R V"]:
         return self._head(self._ln(x))
@@ -123,3 +120,11 @@ def _finish(block: _Block, x: Float[Tensor, "*rows H"], heard: Float[Tensor, "*r
     """The rest of a block, after its attention."""
     x = x + block.attended(heard)
     return x + block.outer(block.activate(block.inner(block.ln_2(x))))
+
+
+def _with_scaled_queries(block: GPT2Block, precision: Precision) -> Projection:
+    """Attention's 1 / sqrt(d) as part of the weights: for GPT-2's d = 64 the same to the last bit."""
+    weights = cast(Conv1D, block.attn.c_attn)
+    scale = torch.ones_like(weights.bias)
+    scale[: len(scale) // 3] = block.attn.scaling
+    return project_by((weights.weight * scale).t(), weights.bias * scale, precision)
