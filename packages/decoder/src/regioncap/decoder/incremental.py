@@ -124,7 +124,7 @@ def _finish(block: _Block, x: Float[Tensor, "*rows H"], heard: Float[Tensor, "*r
 
 def _with_scaled_queries(block: GPT2Block, precision: Precision) -> Projection:
     """Attention's 1 / sqrt(d) as part of the weights: for GPT-2's d = 64 the same to the last bit."""
-    weights = cast(Conv1D, block.attn.c_attn)
+    weights = block.attn.c_attn
     scale = torch.ones_like(weights.bias)
     scale[: len(scale) // 3] = block.attn.scaling
     return project_by((weights.weight * scale).t(), weights.bias * scale, precision)
