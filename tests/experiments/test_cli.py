@@ -216,7 +216,9 @@ def test_unknown_commands_presets_and_arms_are_answered_with_those_there_are(
     command: Command, flags: list[str], tmp_path: Path
 ) -> None:
     assert_one_line(command("abblate"), "no command 'abblate'", "ablate, train, evaluate, caption")
-    assert_one_line(command("ablate", "sceens"), "wants a preset first (scenes or photos), got 'sceens'")
+    assert_one_line(
+        command("ablate", "sceens"), "wants a preset first (scenes or photos or photos-grid or paper), got 'sceens'"
+    )
     assert_one_line(command("train"), "wants a preset first", "got nothing")
     out = tmp_path / "out"
     assert_one_line(command("train", "scenes", "--arm", "+wings", "--out", out), "--arm: no arm '+wings'", "'baseline'")
@@ -295,7 +297,7 @@ def test_folder_of_photographs_that_cannot_be_used_is_one_line(
     command: Command, folder: Path, runs: Path, cache: Path, damage: Callable[[Path], None], parts: tuple[str, ...]
 ) -> None:
     damage(folder)
-    outcome = command("ablate", "photos", "--data.root", folder, "--out", runs / "refused", "--cache", cache)
+    outcome = command("ablate", "photos-grid", "--data.root", folder, "--out", runs / "refused", "--cache", cache)
     assert_one_line(outcome, *parts)
 
 

@@ -102,7 +102,7 @@ def test_command_lists_what_it_left_out_and_ends_with_status_1(
 ) -> None:
     root = Path(shutil.copytree(photographs, tmp_path / "photographs"))
     (root / "images" / "1001_photo.jpg").write_bytes(b"")
-    done = command("extract", "photos", "--data.root", root, "--splits", "train", "--out", tmp_path / "store")
+    done = command("extract", "photos-grid", "--data.root", root, "--splits", "train", "--out", tmp_path / "store")
     assert done.status == 1
     assert "train: 5 images" in done.out
     assert "1001_photo.jpg is empty" in done.err
@@ -111,7 +111,7 @@ def test_command_lists_what_it_left_out_and_ends_with_status_1(
 
 @pytest.mark.slow
 def test_two_processes_of_accelerate_write_what_one_writes(photographs: Path, tmp_path: Path) -> None:
-    arguments = ["-m", "regioncap.experiments.cli", "extract", "photos", "--data.root", str(photographs)]
+    arguments = ["-m", "regioncap.experiments.cli", "extract", "photos-grid", "--data.root", str(photographs)]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     stores = []
     for name, program in (("one", [sys.executable]), ("two", [*launch, "--main_process_port", "0"])):

@@ -59,6 +59,7 @@ def test_a_finished_one_is_kept_and_another_config_refused(
 _KILLED = """
 import sys
 from pathlib import Path
+import torch
 from regioncap.experiments.detection import training
 from regioncap.experiments.config_io import from_dict
 import json
@@ -68,6 +69,7 @@ def slow(self):
     print("step", self.step, flush=True)
     return step(self)
 training.DetectorTraining._step = slow
+torch.set_num_threads(1)
 training.train_detector_on(config)
 """
 

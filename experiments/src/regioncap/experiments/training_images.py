@@ -58,5 +58,6 @@ class OnTheFlyImages:
         views = [self.encoder.load(self.paths[row]) for row in rows.tolist()]
         if self.config.changes:
             views = [augment(view, self.config, self._draw) for view in views]
-        with torch.no_grad():
+        # Training's half precision is not the encoder's: what is stored was computed without it.
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             return self.encoder(*(torch.stack(column) for column in zip(*views, strict=True)))
