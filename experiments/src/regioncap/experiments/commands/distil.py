@@ -10,7 +10,7 @@ import tyro
 from regioncap.decoder import Gpt2DecoderConfig
 from regioncap.experiments.checkpoint import load_experiment
 from regioncap.experiments.commands.parsing import parse
-from regioncap.experiments.distil import DistilConfig, DistilOptions, distil
+from regioncap.experiments.distillation.distil import DistilConfig, DistilOptions, distil
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from regioncap.decoder import Gpt2DecoderConfig
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.distil_student import Student, make_student, student_experiment
+from regioncap.experiments.distillation.student import Student, make_student, student_experiment
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.prepare import Prepared
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.distil_targets import Targets
+from regioncap.experiments.distillation.targets import Targets
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.progress import track
 

@@ -6,7 +6,7 @@ import torch
 
 from regioncap.decoder import SearchConfig, Wording, search
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.distil_targets import Targets, make_targets, teacher_captions
+from regioncap.experiments.distillation.targets import Targets, make_targets, teacher_captions
 from regioncap.experiments.prepare import Prepared
 
 SEARCH = SearchConfig(greedy_tokens=1, beams=2, max_new_tokens=6)

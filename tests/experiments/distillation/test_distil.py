@@ -12,10 +12,10 @@ import torch
 
 from regioncap.experiments.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from regioncap.experiments.commands.distil import DistilCommand
-from regioncap.experiments.distil import DistilConfig, DistilOptions, distil
-from regioncap.experiments.distil_objective import divergence_from
-from regioncap.experiments.distil_table import make_table
-from regioncap.experiments.distil_targets import make_targets
+from regioncap.experiments.distillation.distil import DistilConfig, DistilOptions, distil
+from regioncap.experiments.distillation.objective import divergence_from
+from regioncap.experiments.distillation.targets import make_targets
+from regioncap.experiments.distillation.teacher_table import make_table
 from regioncap.experiments.metrics import MetricsConfig
 from regioncap.experiments.prepare import Prepared
 

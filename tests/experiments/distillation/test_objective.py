@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from regioncap.experiments.captioner import Captioner, Condition
-from regioncap.experiments.distil_objective import DistilObjectiveConfig, divergence_from
+from regioncap.experiments.distillation.objective import DistilObjectiveConfig, divergence_from
 from regioncap.experiments.objectives import Losses
 from regioncap.experiments.prepare import Prepared
 

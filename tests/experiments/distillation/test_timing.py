@@ -5,7 +5,7 @@ import pytest
 
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.distil_timing import caption_times
+from regioncap.experiments.distillation.timing import caption_times
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.prepare import Prepared
 

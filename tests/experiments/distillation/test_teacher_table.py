@@ -7,8 +7,8 @@ import torch
 
 from regioncap.decoder import SearchConfig
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.distil_table import TeacherTable, make_table
-from regioncap.experiments.distil_targets import Targets, make_targets
+from regioncap.experiments.distillation.targets import Targets, make_targets
+from regioncap.experiments.distillation.teacher_table import TeacherTable, make_table
 from regioncap.experiments.prepare import Prepared
 
 TOP, TEMPERATURE = 6, 2.0

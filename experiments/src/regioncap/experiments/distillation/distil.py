@@ -19,11 +19,11 @@ from regioncap.experiments.checkpoint import load_checkpoint, save_checkpoint
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import to_dict
 from regioncap.experiments.data.sources import read_data
-from regioncap.experiments.distil_objective import DistilObjectiveConfig
-from regioncap.experiments.distil_student import make_student, student_experiment
-from regioncap.experiments.distil_table import TeacherTable, make_table
-from regioncap.experiments.distil_targets import TargetKind, Targets, make_targets
-from regioncap.experiments.distil_timing import caption_times
+from regioncap.experiments.distillation.objective import DistilObjectiveConfig
+from regioncap.experiments.distillation.student import make_student, student_experiment
+from regioncap.experiments.distillation.targets import TargetKind, Targets, make_targets
+from regioncap.experiments.distillation.teacher_table import TeacherTable, make_table
+from regioncap.experiments.distillation.timing import caption_times
 from regioncap.experiments.evaluate import DataFolder
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig

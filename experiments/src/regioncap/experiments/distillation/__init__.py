@@ -1,0 +1,1 @@
+"""A light student of a trained captioner: `regioncap distil`."""
