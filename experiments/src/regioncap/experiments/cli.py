@@ -22,8 +22,8 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
-PRESET is `scenes` (procedural pictures, made on the spot), or for a folder in Flickr8k's layout (--data.root) `photos-grid`,
-`photos` (where it has the boxes of Flickr30k Entities) or `paper` (Table 2, with weights from folders or the hub).
+PRESET is `scenes` (procedural pictures, made on the spot) or, for a folder in Flickr8k's layout (--data.root),
+`photos-grid`, `photos` (where it has the boxes of Flickr30k Entities) or `paper` (Table 2).
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
 """
 
