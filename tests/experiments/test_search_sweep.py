@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from regioncap.decoder import SearchConfig
 from regioncap.experiments import search_sweep
@@ -81,6 +83,20 @@ def test_another_checkpoint_or_other_images_want_another_folder(swept: Any, comm
     outcome = command(*arguments, "--images", 2)
     assert outcome.status == 1
     assert "another checkpoint or other images: give another --out" in outcome.err
+
+
+def test_a_captioner_trained_again_in_the_same_folder_is_another_one(
+    swept: Any, trained: tuple[Any, Path], command: Command, tmp_path: Path
+):
+    _, out, arguments = swept
+    again, weights = tmp_path / "checkpoint", "model.safetensors"
+    shutil.copytree(trained[1] / "checkpoint", again)
+    shutil.copytree(out, tmp_path / "sweep")
+    flags = ["sweep-search", again, "--out", tmp_path / "sweep", *arguments[4:]]
+    assert command(*flags).status == 0  # the same captioner, moved
+    tensors = load_file(again / weights)
+    save_file({name: tensor * 1.5 for name, tensor in tensors.items()}, again / weights)
+    assert "another checkpoint or other images" in command(*flags).err
 
 
 def test_greedy_search_comes_once():
