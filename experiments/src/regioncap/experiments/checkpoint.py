@@ -5,6 +5,7 @@ decoder/config.json, the decoder's shape, where `decoder.weights` is gone into m
 the experiment trained one
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from regioncap.experiments.prepare import load_head, save_head
 from regioncap.guidance import KeywordBank
 
 _CONFIG = "config.json"
-MODEL = "model.safetensors"
+_MODEL = "model.safetensors"
 _DECODER = "decoder"
 _DETECTOR = "detector"
 
@@ -64,7 +65,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     checkpoint.scene_bank.save(partial / "banks" / "scene")
     checkpoint.detail_bank.save(partial / "banks" / "detail")
     save_head(checkpoint.captioner.clip_head, partial)
-    save_model(checkpoint.captioner, str(partial / MODEL))
+    save_model(checkpoint.captioner, str(partial / _MODEL))
     detector = detector_folder(checkpoint.experiment)
     if detector is not None:
         shutil.copytree(detector, partial / _DETECTOR, ignore=shutil.ignore_patterns("train.json", "dev.json"))
@@ -92,7 +93,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if experiment.decoder.weights is not None:
         with _reading(folder / _DECODER / _CONFIG):
             decoder = blank_decoder(experiment, tokenizer, folder / _DECODER)
-    with _reading(folder / MODEL, f"does not fit {_CONFIG} beside it"):
+    with _reading(folder / _MODEL, f"does not fit {_CONFIG} beside it"):
         captioner = build_captioner(
             experiment,
             region_dim=region_dim,
@@ -103,7 +104,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             detail_bank=detail_bank,
             decoder=decoder,
         )
-        load_model(captioner, folder / MODEL)
+        load_model(captioner, folder / _MODEL)
     return Checkpoint(
         experiment=experiment,
         captioner=captioner.eval(),
@@ -120,7 +121,7 @@ def load_experiment(folder: Path) -> Experiment:
 
     Raises CheckpointError if a file of the checkpoint is missing, or its config cannot be read.
     """
-    for name in (_CONFIG, MODEL, "clip_head.json", "clip_head.safetensors", "tokenizer", "banks"):
+    for name in (_CONFIG, _MODEL, "clip_head.json", "clip_head.safetensors", "tokenizer", "banks"):
         if not (folder / name).exists():
             raise CheckpointError(
                 f"{folder} is no checkpoint: it has no {name}. Give a folder that `regioncap train` or `ablate` wrote, "
@@ -130,6 +131,12 @@ def load_experiment(folder: Path) -> Experiment:
         stored = json.loads((folder / _CONFIG).read_text())["experiment"]
         experiment = from_dict(Experiment, stored, "experiment")
     return with_detector_in(experiment, folder / _DETECTOR) if (folder / _DETECTOR).is_dir() else experiment
+
+
+def weights_digest(folder: Path) -> str:
+    """A checkpoint by its weights, wherever it lies: one that was trained again in the same folder is another."""
+    with (folder / _MODEL).open("rb") as weights:
+        return hashlib.file_digest(weights, "sha256").hexdigest()
 
 
 @contextmanager

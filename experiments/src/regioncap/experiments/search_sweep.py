@@ -1,6 +1,5 @@
 """What each way of searching is worth: time and CIDEr of one checkpoint over greedy tokens, beams and precisions."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from regioncap.decoder import Prefix, SearchConfig
 from regioncap.decoder.projections import Precision
 from regioncap.experiments.cache import cache_folder
-from regioncap.experiments.checkpoint import MODEL, Checkpoint, load_checkpoint
+from regioncap.experiments.checkpoint import Checkpoint, load_checkpoint, weights_digest
 from regioncap.experiments.config_io import to_dict
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.evaluate import DataFolder
@@ -130,10 +129,7 @@ class _Kept:
 
     def __init__(self, file: Path, checkpoint: Path, names: Sequence[str]) -> None:
         self.file, self.names = file, list(names)
-        # By content: a captioner that was trained again in the same folder is another one.
-        with (checkpoint / MODEL).open("rb") as weights:
-            digest = hashlib.file_digest(weights, "sha256").hexdigest()
-        self._about = {"checkpoint": digest, "images": self.names}
+        self._about = {"checkpoint": weights_digest(checkpoint), "images": self.names}
         self._rows: list[dict[str, Any]] = []
         if file.exists():
             stored = json.loads(file.read_text())

@@ -15,7 +15,7 @@ from torch import Tensor
 from regioncap.decoder import CaptionTokenizer, Gpt2DecoderConfig, SearchConfig
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.checkpoint import load_checkpoint, save_checkpoint
+from regioncap.experiments.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import to_dict
 from regioncap.experiments.data.sources import read_data
@@ -32,8 +32,6 @@ from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.progress import StudyProgress
 from regioncap.experiments.scores_file import write_scores
 from regioncap.experiments.train import Trained, fit
-
-_MODEL = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +85,7 @@ def distil(folder: Path, config: DistilConfig, options: DistilOptions) -> dict[s
         encoders = teacher.experiment.encoders.build()
         prepared = prepare(teacher.experiment, read_data(source, options.cache), encoders, options.cache)
         _check_vocabulary(teacher.tokenizer, prepared.tokenizer, folder)
-        kept = options.cache / "distil" / _digest(_hash(folder / _MODEL), prepared.folder.name)
+        kept = options.cache / "distil" / _digest(weights_digest(folder), prepared.folder.name)
         history: list[dict[str, int | float]] = []
         trained = _train(experiment, config, teacher.captioner, prepared, scorer, kept, history)
         captioner = trained.captioner
@@ -211,11 +209,6 @@ def _sizes(captioner: Captioner) -> dict[str, int]:
         "captioner": sum(p.numel() for p in captioner.parameters() if id(p) not in unused),
         "decoder": sum(p.numel() for p in captioner.decoder.parameters()),
     }
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(*parts: Any) -> str:
