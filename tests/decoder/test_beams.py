@@ -152,7 +152,7 @@ class Table(IncrementalGpt2):
         return logits.log_softmax(-1)
 
     def prefill(
-        self, prefix: Tensor, valid: Tensor, added: Any = None, prompt: Any = ()
+        self, prefix: Tensor, valid: Tensor, added: Any = None, prompt: Any = (), bias: Any = None
     ) -> tuple[Tensor, DecoderState]:
         state = DecoderState.start((prefix[:, None],), (prefix[:, None],), valid)
         return torch.stack([self.log_p(int(image), ()) for image in prefix[:, 0, 0]]), state

@@ -132,11 +132,11 @@ def _settings(
     max_tokens: int,
     text: CaptionText,
 ) -> dict[str, Any]:
-    """All that decides which weights come out."""
+    """All that decides which weights come out. The decoder's `word_bias` does not: text alone tells it nothing."""
     training = {name: getattr(config, name) for name in LanguageTrainingConfig.__dataclass_fields__}
     return {
         "language": training,
-        "decoder": to_dict(decoder),
+        "decoder": {name: value for name, value in to_dict(decoder).items() if name != "word_bias"},
         "tokenizer": tokenizer_key(tokenizer),
         "vocabulary.max_tokens": max_tokens,
         "text_sha256": text.sha256,

@@ -10,7 +10,8 @@ from regioncap.experiments.captioner import Captioner
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseConfig:
-    """One phase. Adapter, graph, fusion, guidance, prefix and the text projection train in every phase."""
+    """One phase. Adapter, graph, fusion, guidance, prefix, the gate of the word bias and the text projection train in
+    every phase."""
 
     share: float = 0.5
     """Share of all training steps; the phases' shares add up to 1."""
@@ -76,6 +77,7 @@ def set_trainable(captioner: Captioner, phase: PhaseConfig) -> None:
     captioner.decoder.requires_grad_(False)
     for parameter in captioner.decoder.trained():
         parameter.requires_grad_(phase.decoder)
+    captioner.decoder.word_bias.requires_grad_(True)
 
 
 def parameter_groups(captioner: Captioner, train: TrainConfig) -> list[dict[str, Any]]:

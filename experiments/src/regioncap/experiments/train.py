@@ -72,7 +72,7 @@ def train(
                 "language.captions would teach every weight of the decoder, decoder.lora leaves them as stored: "
                 "set language.captions to None or decoder.lora.rank to 0"
             )
-        captioner.decoder.load_state_dict(language)
+        captioner.decoder.load_language(language)
     captioner.guidance.calibrate(_training_g(captioner, prepared))
     return fit(
         captioner,

@@ -24,6 +24,7 @@ class Student(Captioner):
         """Freeze all but the prefix and, where the phase says so, the decoder."""
         self.requires_grad_(False)
         self.prefix.requires_grad_(True)
+        self.decoder.word_bias.requires_grad_(True)
         for parameter in self.decoder.trained():
             parameter.requires_grad_(phase.decoder)
 

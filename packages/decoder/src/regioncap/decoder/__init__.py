@@ -11,7 +11,9 @@ from regioncap.decoder.prefix_tokens import TokenPrefix, TokenPrefixConfig
 from regioncap.decoder.search import SearchConfig, search
 from regioncap.decoder.state import DecoderState
 from regioncap.decoder.stored_tokenizer import stored_tokenizer
+from regioncap.decoder.token_spread import TokenSpread
 from regioncap.decoder.tokenizer import CaptionTokenizer, EncodedCaptions
+from regioncap.decoder.word_bias import GatedWordBiasConfig, NoWordBiasConfig
 from regioncap.decoder.word_tokenizer import train_words
 from regioncap.decoder.wording import Wording
 
@@ -22,14 +24,17 @@ __all__ = [
     "EncodedCaptions",
     "FusedPrefix",
     "FusedPrefixConfig",
+    "GatedWordBiasConfig",
     "Gpt2Decoder",
     "Gpt2DecoderConfig",
     "IncrementalGpt2",
     "LoraConfig",
+    "NoWordBiasConfig",
     "Prefix",
     "SearchConfig",
     "TokenPrefix",
     "TokenPrefixConfig",
+    "TokenSpread",
     "Wording",
     "normalise",
     "search",

@@ -1,5 +1,6 @@
 """GPT-2 that continues a prefix given in embedding space (eq. 15)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,7 @@ from regioncap.decoder.incremental import IncrementalGpt2
 from regioncap.decoder.lora import LoraConfig, adapters_of, merged
 from regioncap.decoder.packing import pack_captions, round_up
 from regioncap.decoder.projections import Precision
+from regioncap.decoder.word_bias import Fed, GatedWordBiasConfig, NoWordBiasConfig
 
 _ROWS = 128
 """Hidden states go to the vocabulary in multiples of this many."""
@@ -40,6 +42,8 @@ class Gpt2DecoderConfig:
     """Folder of a stored GPT-2 (`save_pretrained`) or its hub name; None starts from random weights."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Low-rank adapters that train in place of the stored weights."""
+    word_bias: NoWordBiasConfig | GatedWordBiasConfig = field(default_factory=NoWordBiasConfig)
+    """Whether what is known of an image's words moves the logits."""
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "positions"):
@@ -91,7 +95,8 @@ class Gpt2Decoder(nn.Module):
     in the last block no further than to its keys and values. Attention is causal over the prefix too.
     Prefixes may have holes: a slot counts as a position only where it is valid, so padding anywhere changes nothing.
     A prefix of length 0 makes it a plain language model. What is `added` joins the embedding of every token of its
-    image's captions, bos included, and of no prefix slot.
+    image's captions, bos included, and of no prefix slot. A `bias` is what is known of an image's words: `word_bias`
+    says what that does to their logits (`GatedWordBias`), and nothing is known where it is None.
     B images, P prefix slots, H width, C captions per image, T tokens of a caption (bos and eos included), V words.
     """
 
@@ -104,6 +109,7 @@ class Gpt2Decoder(nn.Module):
             for block in self._blocks:
                 block.mlp.act = nn.GELU(approximate="tanh")  # the same function in one pass instead of eight
         config.lora.adapt(model)
+        self.word_bias = config.word_bias.build(self.width)
         self.dropout = ByteDropout(config.dropout)
 
     @property
@@ -125,9 +131,16 @@ class Gpt2Decoder(nn.Module):
         """Write transformers' own format, adapters merged; `Gpt2DecoderConfig(weights=str(folder))` reads it back."""
         merged(self.model).save_pretrained(folder)
 
+    def load_language(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the state of a decoder that learned from text alone: `word_bias`, which it lacks, stays as it is."""
+        self.load_state_dict({**self.word_bias.state_dict(prefix="word_bias."), **weights})
+
     def trained(self) -> list[nn.Parameter]:
-        """The parameters that training may move: all, or the adapters alone where there are any."""
-        return adapters_of(self) or list(self.parameters())
+        """The parameters of GPT-2 that training may move: all, or the adapters alone where there are any.
+
+        Those of `word_bias` are no part of it: they train with the image's side, though GPT-2 is frozen.
+        """
+        return adapters_of(self.model) or list(self.model.parameters())
 
     def merged(self) -> "Gpt2Decoder":
         """A decoder without adapters that says the same; itself if it has none. `search` works with it."""
@@ -140,14 +153,14 @@ class Gpt2Decoder(nn.Module):
         tokens: Int[Tensor, "B C T"],
         mask: Bool[Tensor, "B C T"],
         added: Float[Tensor, "B H"] | None = None,
+        bias: Float[Tensor, "B V"] | None = None,
     ) -> Float[Tensor, "B C T V"]:
         """Logits of the word after each fed token; zero where `mask` is False."""
         hidden, order, real = self._hidden(prefix, valid, tokens, mask, added)
         logits: Tensor = self.model.lm_head(hidden)  # n V, real tokens only
-        out = logits.new_zeros(*tokens.shape, logits.shape[-1]).flatten(1, 2)  # B C*T V
-        rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(order)
-        out[rows[real], order[real]] = logits
-        return out.view(*tokens.shape, -1)
+        if bias is not None:
+            logits = self.word_bias.told(logits, hidden, bias, Fed.of(tokens, mask, order, real))
+        return _unpacked(logits, order, real, tokens.shape[1:])
 
     def token_losses(
         self,
@@ -156,16 +169,14 @@ class Gpt2Decoder(nn.Module):
         tokens: Int[Tensor, "B C T"],
         mask: Bool[Tensor, "B C T"],
         added: Float[Tensor, "B H"] | None = None,
+        bias: Float[Tensor, "B V"] | None = None,
     ) -> Float[Tensor, "B C T-1"]:
         """-log p of every token but the first given what stands before it; zero where `mask` is False.
 
         `tokens` are whole captions, bos and eos included. Vocabulary logits are computed for real tokens only.
         """
-        losses, order, real = self._losses(prefix, valid, tokens, mask, added)
-        out = losses.new_zeros(tokens.shape[0], tokens.shape[1] * (tokens.shape[2] - 1))  # B C*(T-1)
-        rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(order)
-        out[rows[real], order[real]] = losses
-        return out.view(*tokens.shape[:2], -1)
+        losses, order, real = self._losses(prefix, valid, tokens, mask, added, bias)
+        return _unpacked(losses, order, real, tokens[..., 1:].shape[1:])
 
     def loss(
         self,
@@ -174,9 +185,10 @@ class Gpt2Decoder(nn.Module):
         tokens: Int[Tensor, "B C T"],
         mask: Bool[Tensor, "B C T"],
         added: Float[Tensor, "B H"] | None = None,
+        bias: Float[Tensor, "B V"] | None = None,
     ) -> Float[Tensor, ""]:
         """Cross-entropy of eq. 16: the mean of `token_losses` over the real tokens of the batch."""
-        return self._losses(prefix, valid, tokens, mask, added)[0].mean()
+        return self._losses(prefix, valid, tokens, mask, added, bias)[0].mean()
 
     def incremental(self, precision: Precision = "float32") -> IncrementalGpt2:
         """A copy of the present weights, adapters merged, laid out for a search; costs a fraction of a caption's time.
@@ -185,17 +197,28 @@ class Gpt2Decoder(nn.Module):
         """
         if self.training:
             raise ValueError("the decoder is in training mode, where its dropout is on: call eval() before a search")
-        return IncrementalGpt2(merged(self.model), precision, bos=self.bos, eos=self.eos, pad=self.pad)
+        special = {"bos": self.bos, "eos": self.eos, "pad": self.pad}
+        return IncrementalGpt2(merged(self.model), self.word_bias, precision, **special)
 
     def _losses(
-        self, prefix: Tensor, valid: Tensor, tokens: Tensor, mask: Tensor, added: Tensor | None
+        self,
+        prefix: Tensor,
+        valid: Tensor,
+        tokens: Tensor,
+        mask: Tensor,
+        added: Tensor | None,
+        bias: Tensor | None,
     ) -> tuple[Float[Tensor, " n"], Tensor, Tensor]:
         if tokens.shape[-1] < 2:
             raise ValueError(f"captions need bos and at least one more token, got {tokens.shape[-1]} tokens")
-        hidden, order, real = self._hidden(prefix, valid, tokens[..., :-1], mask[..., 1:], added)
+        fed, mask = tokens[..., :-1], mask[..., 1:]
+        hidden, order, real = self._hidden(prefix, valid, fed, mask, added)
         n = len(hidden)
         padded = F.pad(hidden, (0, 0, 0, round_up(n, _ROWS) - n))  # few shapes, see packing
-        logits = self.model.lm_head(padded)[:n].float()  # the sum over the vocabulary needs more than bf16
+        logits = self.model.lm_head(padded)
+        if bias is not None:
+            logits = self.word_bias.told(logits, hidden, bias, Fed.of(fed, mask, order, real))
+        logits = logits[:n].float()  # the sum over the vocabulary needs more than bf16
         targets = tokens[..., 1:].flatten(1).gather(1, order)[real]
         return F.cross_entropy(logits, targets, reduction="none"), order, real
 
@@ -239,6 +262,15 @@ class Gpt2Decoder(nn.Module):
                 f"prefix and caption take {length} positions, the decoder has {self.positions}: "
                 "shorten them or raise decoder.positions"
             )
+
+
+def _unpacked(
+    packed: Float[Tensor, "n *V"], order: Int[Tensor, "B L"], real: Bool[Tensor, "B L"], shape: torch.Size
+) -> Float[Tensor, "B C T *V"]:
+    """Values of packed tokens at the tokens' places among C*T; zero elsewhere."""
+    out = packed.new_zeros(len(order), shape.numel(), *packed.shape[1:])
+    out[real.nonzero()[:, 0], order[real]] = packed
+    return out.unflatten(1, tuple(shape))
 
 
 def _load(weights: str, vocab_size: int) -> GPT2LMHeadModel:

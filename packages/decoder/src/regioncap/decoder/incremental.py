@@ -1,7 +1,8 @@
 """GPT-2 one word at a time (eq. 15): a prefix read once per image, then every row a token further."""
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -15,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from regioncap.decoder.attention import as_bias, attend, causal, split_heads
 from regioncap.decoder.projections import Activation, Precision, Projection, project_by
 from regioncap.decoder.state import DecoderState
+from regioncap.decoder.word_bias import Unsaid, WordBias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +43,16 @@ class IncrementalGpt2:
     tensor that an older state holds. B images, P prefix slots, H width, R rows, V words.
     """
 
-    def __init__(self, model: GPT2LMHeadModel, precision: Precision, *, bos: int, eos: int, pad: int) -> None:
+    def __init__(
+        self, model: GPT2LMHeadModel, word_bias: WordBias, precision: Precision, *, bos: int, eos: int, pad: int
+    ) -> None:
         self.bos, self.eos, self.pad = bos, eos, pad
         self.vocab_size, self.positions = int(model.config.vocab_size), int(model.config.n_positions)
         self.width = int(model.config.n_embd)
         transformer = model.transformer
         fused = model.config.activation_function == "gelu_new"
         self._words, self._places, self._ln = transformer.wte, transformer.wpe, transformer.ln_f
+        self._word_bias = copy.deepcopy(word_bias)
         self._head = project_by(model.lm_head.weight, None, precision)
 
         def projection(layer: nn.Module, activation: Activation = "none") -> Projection:
@@ -74,27 +79,29 @@ class IncrementalGpt2:
         valid: Bool[Tensor, "B P"],
         added: Float[Tensor, "B H"] | None = None,
         prompt: Sequence[int] = (),
+        bias: Float[Tensor, "B V"] | None = None,
     ) -> tuple[Float[Tensor, "B V"], DecoderState]:
         """Read the prefix, bos and the `prompt` that all captions begin with, once per image.
 
-        `added` joins the embedding of every token, see `Gpt2Decoder`. Returns logits of the first word and the state
-        to step from.
+        `added` joins the embedding of every token and `bias` is known of the words, see `Gpt2Decoder`. Returns logits
+        of the first word and the state to step from.
         """
         told = torch.tensor([self.bos, *prompt], device=prefix.device).expand(len(prefix), -1)
         words = self._words(told) if added is None else self._words(told) + added[:, None]
         x = torch.cat([prefix, words], dim=1)  # B S H
         real = F.pad(valid, (0, told.shape[1]), value=True)  # B S
         x = x + self._places((real.cumsum(1) - 1).clamp(min=0))
-        bias = as_bias(causal(real), x.dtype)[:, None]
+        mask = as_bias(causal(real), x.dtype)[:, None]
         keys, values = [], []
         for layer, block in enumerate(self._blocks, start=1):
             q, k, v = split_heads(block.qkv(block.ln_1(x)), block.heads)
             keys.append(k)
             values.append(v)
             if layer == len(self._blocks):
-                x, q, bias = x[:, -1:], q[:, :, -1:], bias[:, :, -1:]  # only the last slot is answered
-            x = _finish(block, x, attend(q, k, v, bias))
-        return self._logits(x[:, 0]), DecoderState.start(tuple(keys), tuple(values), real, added)
+                x, q, mask = x[:, -1:], q[:, :, -1:], mask[:, :, -1:]  # only the last slot is answered
+            x = _finish(block, x, attend(q, k, v, mask))
+        unsaid = None if bias is None else Unsaid(bias=bias.float(), said=told)
+        return self._logits(x[:, 0], unsaid), DecoderState.start(tuple(keys), tuple(values), real, added, unsaid)
 
     def step(self, tokens: Int[Tensor, " R"], state: DecoderState) -> tuple[Float[Tensor, "R V"], DecoderState]:
         """Feed one token per row: logits of the next, and the state that remembers it."""
@@ -104,16 +111,20 @@ class IncrementalGpt2:
             x = x + added
         slots, images = state.heard.shape[1], len(state.length)
         state = state.grown()
+        if state.unsaid is not None:
+            state = replace(state, unsaid=state.unsaid.after(tokens))
         bias = as_bias(state.heard, x.dtype).view(images, 1, -1, state.heard.shape[1])  # B 1 k S
         for layer, block in enumerate(self._blocks):
             qkv = block.qkv(block.ln_1(x)).view(images, state.rows_per_image, -1)
             q, k, v = split_heads(qkv, block.heads)  # B heads k d
             keys, values = state.cache.write(layer, slots, k, v)
             x = _finish(block, x, attend(q, keys, values, bias).flatten(0, 1))
-        return self._logits(x), state
+        return self._logits(x, state.unsaid), state
 
-    def _logits(self, x: Float[Tensor, "R H"]) -> Float[Tensor, "R V"]:
-        return self._head(self._ln(x))
+    def _logits(self, x: Float[Tensor, "R H"], unsaid: Unsaid | None) -> Float[Tensor, "R V"]:
+        hidden = self._ln(x)
+        logits = self._head(hidden)
+        return logits if unsaid is None else self._word_bias.stepped(logits, hidden, unsaid)
 
 
 def _finish(block: _Block, x: Float[Tensor, "*rows H"], heard: Float[Tensor, "*rows H"]) -> Float[Tensor, "*rows H"]:

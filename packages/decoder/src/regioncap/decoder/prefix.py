@@ -17,13 +17,15 @@ makes it drowns them: on scenes (clipcap arm, 400 steps) CIDEr was 52.5 that way
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefix:
-    """What every caption of an image is conditioned on. B images, P slots, H decoder width."""
+    """What every caption of an image is conditioned on. B images, P slots, H decoder width, V words."""
 
     embeddings: Float[Tensor, "B P H"]
     """Stand before the caption. Zero where not `valid`."""
     valid: Bool[Tensor, "B P"]
     added: Float[Tensor, "B H"] | None = None
     """Joins the embedding of every word of the caption; None adds nothing."""
+    bias: Float[Tensor, "B V"] | None = None
+    """What is known of the decoder's words, for `decoder.word_bias`; 0 is nothing, and None that of all. Finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,7 @@ def search(
     wording: Wording | None = None,
     added: Float[Tensor, "B H"] | None = None,
     keys: Sequence[int] | None = None,
+    bias: Float[Tensor, "B V"] | None = None,
 ) -> Captions:
     """Find `config.captions` captions for each prefix.
 
@@ -102,12 +103,15 @@ def search(
     caption is scored as a whole: its greedy tokens count in the sum and in the length, and one that ends among them is
     final, the only one of its image. An image whose captions are found leaves the batch; nothing depends on
     batch-mates. `decoder` comes from `Gpt2Decoder.incremental`. `wording` says in token ids what the config says in
-    words (`Wording.of`). `added` joins the embedding of every word, see `Gpt2Decoder`. `keys` name the images for
-    sampling: the same key and seed draw the same words, by default an image's place in the batch is its key.
-    Raises ValueError if a prefix is empty or no number, the positions do not suffice, or the vocabulary is too small.
+    words (`Wording.of`). `added` joins the embedding of every word and `bias` is known of the words, see `Gpt2Decoder`.
+    `keys` name the images for sampling: the same key and seed draw the same words, by default an image's place in the
+    batch is its key.
+    Raises ValueError if a prefix is empty or no number, a bias is no number or not of the decoder's words, the positions
+    do not suffice, or the vocabulary is too small.
     """
     wording = wording or Wording()
     _check(decoder, prefix, valid, config, wording, told=added is not None)
+    _check_bias(decoder, bias)
     found = Found(
         images=len(prefix),
         captions=config.captions,
@@ -126,7 +130,7 @@ def search(
         least=config.min_new_tokens,
         no_repeat_ngram=config.no_repeat_ngram,
     )
-    logits, state = decoder.prefill(prefix, valid, added, wording.prompt)
+    logits, state = decoder.prefill(prefix, valid, added, wording.prompt, bias)
     begun = Underway(
         images=torch.arange(len(prefix), device=prefix.device),
         tokens=torch.zeros(len(prefix), 0, dtype=torch.long, device=prefix.device),
@@ -199,4 +203,20 @@ def _check(
         raise ValueError(
             f"search.beams={config.beams} needs {2 * config.beams} words to choose from, "
             f"the vocabulary leaves {words}: use fewer beams"
+        )
+
+
+def _check_bias(decoder: IncrementalGpt2, bias: Float[Tensor, "B V"] | None) -> None:
+    if bias is None:
+        return
+    if bias.shape[1] != decoder.vocab_size:
+        raise ValueError(
+            f"the bias is of {bias.shape[1]} words, the decoder has {decoder.vocab_size} tokens: spread the scores of "
+            "words over its vocabulary with TokenSpread"
+        )
+    broken = (~torch.isfinite(bias)).any(1).nonzero()[:, 0].tolist()
+    if broken:
+        raise ValueError(
+            f"the word bias of image {broken[0]} of the batch is not finite: check its scores; what must never be said "
+            "belongs in search.bad_words"
         )

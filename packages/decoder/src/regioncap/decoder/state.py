@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from regioncap.decoder.word_bias import Unsaid
+
 _ROOM = 64
 """Least number of empty slots in a new cache."""
 
@@ -73,6 +75,8 @@ class DecoderState:
     """Words that every row has said."""
     added: Float[Tensor, "B H"] | None = None
     """Joins the embedding of every token of an image's rows; None adds nothing."""
+    unsaid: Unsaid | None = None
+    """What is known of the words that come next; None is nothing."""
 
     @classmethod
     def start(
@@ -81,9 +85,12 @@ class DecoderState:
         values: tuple[Float[Tensor, "B heads S d"], ...],
         seen: Bool[Tensor, "B S"],
         added: Float[Tensor, "B H"] | None = None,
+        unsaid: Unsaid | None = None,
     ) -> "DecoderState":
         """One row per image, nothing said yet; `seen` are the real slots of the prefixes."""
-        return cls(cache=KeyValueCache(keys, values), heard=seen, length=seen.sum(1), said=0, added=added)
+        return cls(
+            cache=KeyValueCache(keys, values), heard=seen, length=seen.sum(1), said=0, added=added, unsaid=unsaid
+        )
 
     @property
     def rows_per_image(self) -> int:
@@ -111,7 +118,8 @@ class DecoderState:
 
     def rows(self, chosen: Int[Tensor, " Q"]) -> "DecoderState":
         """Go on from the `chosen` rows: the same number for each image, in image order."""
-        return replace(self, heard=self.heard.index_select(0, chosen))
+        unsaid = None if self.unsaid is None else self.unsaid.rows(chosen)
+        return replace(self, heard=self.heard.index_select(0, chosen), unsaid=unsaid)
 
     def images(self, chosen: Int[Tensor, " A"]) -> "DecoderState":
         """Keep the slots of the `chosen` images; their rows are the caller's to choose with `rows`."""
@@ -120,4 +128,5 @@ class DecoderState:
             cache=self.cache.images(chosen, self.heard.shape[1]),
             length=self.length.index_select(0, chosen),
             added=None if self.added is None else self.added.index_select(0, chosen),
+            unsaid=None if self.unsaid is None else self.unsaid.images(chosen),
         )
