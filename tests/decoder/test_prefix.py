@@ -55,6 +55,7 @@ def test_fused_tokens_are_the_mlp_of_equation_14(guided: bool):
     assert out.valid.all()
     assert out.valid.shape == (B, 3)
     assert out.added is None
+    assert out.slots == (("fused", 3),)
 
 
 @GUIDED
@@ -63,6 +64,7 @@ def test_every_position_gets_the_vector_of_equation_14_and_nothing_stands_before
     out = stage(**given)
     assert out.embeddings.shape == (B, 0, H)
     assert out.valid.shape == (B, 0)
+    assert out.slots == ()
     for b in range(B):
         torch.testing.assert_close(out.added[b], slow_mlp(stage, given, b, guided))
 

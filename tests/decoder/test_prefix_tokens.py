@@ -12,8 +12,8 @@ from torch import nn
 from regioncap.decoder import Gpt2DecoderConfig, Prefix, SearchConfig, TokenPrefixConfig, Wording, search
 from regioncap.decoder.prefix_tokens import TokenKind, TokenPrefix, most_told
 
-B, N, M, W, D, H, WORDS = 3, 4, 2, 2, 6, 8, 9
-KINDS: tuple[TokenKind, ...] = ("regions", "scene", "detail", "top_detail")
+B, N, M, W, K, D, H, WORDS = 3, 4, 2, 2, 3, 6, 8, 9
+KINDS: tuple[TokenKind, ...] = ("regions", "scene", "detail", "top_detail", "keywords")
 GUIDED = pytest.mark.parametrize("guided", [True, False])
 DEFAULT = TokenPrefixConfig(hidden=16)
 ALL = TokenPrefixConfig(hidden=16, tokens=2, kinds=KINDS, top=3, boxes=True)
@@ -36,6 +36,7 @@ def boundary(*, guided: bool, regions: int = N, seed: int = 1) -> dict[str, torc
     valid = torch.arange(regions) < torch.tensor([[regions], [regions - 1], [1]])
     told = valid[..., None] if guided else valid[:, :0, None]
     weights = torch.rand(B, told.shape[1], W) * told
+    words = K if guided else 0
     return {
         "fused": torch.randn(B, D),
         "scene": torch.randn(B, D),
@@ -48,7 +49,20 @@ def boundary(*, guided: bool, regions: int = N, seed: int = 1) -> dict[str, torc
         "detail_tokens": torch.randn(B, told.shape[1], W, D) * weights[..., None],
         "detail_words": torch.randint(0, WORDS, (B, told.shape[1], W)) * told,
         "detail_weights": weights,
+        "keyword_embeddings": torch.randn(B, words, H),
+        "keyword_scores": torch.rand(B, words),
+        "keyword_valid": (torch.rand(B, words) > 0.4).index_fill(1, torch.tensor([0])[:words], True),
     }
+
+
+def built(config: TokenPrefixConfig, *, guided: bool) -> TokenPrefix:
+    """With what starts at zero moved, as after training."""
+    stage = config.build(D, H, guided=guided)
+    with torch.no_grad():
+        for name, parameter in stage.named_parameters():
+            if name.startswith("keyword"):
+                parameter.normal_()
+    return stage
 
 
 def linear(layer: nn.Linear, x: list[float]) -> list[float]:
@@ -99,12 +113,18 @@ def slow_tokens(stage: TokenPrefix, config: TokenPrefixConfig, given: dict[str, 
         elif kind == "top_detail" and guided:
             for x in slow_top(given, b, config.top):
                 yield slow_token(stage.top_detail, stage.top_detail_type, x)
+        elif kind == "keywords" and guided:
+            for k in range(K):
+                if given["keyword_valid"][b, k]:
+                    score = float(given["keyword_scores"][b, k])
+                    rows = (given["keyword_embeddings"][b, k], stage.keyword_score, stage.keyword_kind)
+                    yield [x + score * w + e for x, w, e in zip(*(row.tolist() for row in rows), strict=True)]
 
 
 @MIX
 @GUIDED
 def test_tokens_follow_their_equations_in_the_order_of_their_kinds(config: TokenPrefixConfig, guided: bool):
-    stage, given = config.build(D, H, guided=guided), boundary(guided=guided)
+    stage, given = built(config, guided=guided), boundary(guided=guided)
     out = stage(**given)
     before = config.tokens if config.injection == "prefix" else 0
     if config.tokens:
@@ -140,6 +160,8 @@ def test_padding_and_batch_mates_change_nothing(guided: bool):
     whole, padding = stage(**given), ~given["region_valid"]
     spoilt = dict(given, regions=given["regions"] + 9.0 * padding[..., None])
     spoilt["region_boxes"] = given["region_boxes"] + 9.0 * padding[..., None]
+    spoilt["keyword_embeddings"] = given["keyword_embeddings"] + 9.0 * ~given["keyword_valid"][..., None]
+    spoilt["keyword_scores"] = given["keyword_scores"] + 9.0 * ~given["keyword_valid"]
     assert torch.equal(stage(**spoilt).embeddings, whole.embeddings)
     for b in range(B):
         alone = stage(**{name: x[b : b + 1] for name, x in given.items()})
@@ -160,6 +182,37 @@ def test_permuting_regions_permutes_their_tokens(guided: bool):
         slots[start : start + N * W] = start + (order[:, None] * W + torch.arange(W)).flatten()
     torch.testing.assert_close(permuted.embeddings, straight.embeddings[:, slots])
     assert torch.equal(permuted.valid, straight.valid[:, slots])
+
+
+@MIX
+@GUIDED
+def test_slots_name_every_slot(config: TokenPrefixConfig, guided: bool):
+    out = config.build(D, H, guided=guided)(**boundary(guided=guided))
+    counts = {"regions": N, "scene": M, "detail": N * W, "keywords": K}
+    kinds = [kind for kind in config.kinds if guided or kind == "regions"]
+    fused = config.tokens if config.injection == "prefix" else 0
+    assert sum(count for _, count in out.slots) == out.valid.shape[1]
+    assert [kind for kind, _ in out.slots] == [*(["fused"] if fused else []), *kinds]
+    assert all(count == {**counts, "fused": fused}.get(kind, count) for kind, count in out.slots)
+
+
+def test_permuting_keywords_permutes_their_tokens_and_any_number_will_do():
+    config = TokenPrefixConfig(hidden=16, kinds=("keywords",))
+    stage, given = built(config, guided=True), boundary(guided=True)
+    names = ("keyword_embeddings", "keyword_scores", "keyword_valid")
+    straight = stage(**given)
+    permuted = stage(**(given | {name: given[name][:, [2, 0, 1]] for name in names}))
+    assert torch.equal(permuted.embeddings, straight.embeddings[:, [0, 3, 1, 2]])
+    assert torch.equal(permuted.valid, straight.valid[:, [0, 3, 1, 2]])
+    for count in (0, 1, 7):
+        many = {name: given[name].repeat(1, 3, *[1] * (given[name].dim() - 2))[:, :count] for name in names}
+        assert stage(**(given | many)).slots == (("fused", 1), *((("keywords", count),) if count else ()))
+
+
+def test_an_untrained_keyword_is_the_word_itself():
+    given = boundary(guided=True)
+    out = TokenPrefixConfig(tokens=0, kinds=("keywords",)).build(D, H, guided=True)(**given)
+    assert torch.equal(out.embeddings, given["keyword_embeddings"] * given["keyword_valid"][..., None])
 
 
 @pytest.mark.parametrize(
@@ -231,7 +284,7 @@ def test_most_told_words_are_those_of_the_slow_loop(seed: int, count: int, regio
         {"tokens": 1},
         {"hidden": 17},
         {"tokens": 1, "injection": "every_position"},
-        {"kinds": ("scene", "regions", "detail", "top_detail")},
+        {"kinds": ("scene", "regions", "detail", "top_detail", "keywords")},
         {"top": 2},
         {"boxes": False},
     ],
@@ -272,6 +325,7 @@ def test_bad_input_is_named():
         (replace(DEFAULT, boxes=True), "region_boxes"),
         (replace(DEFAULT, kinds=("detail",)), "detail_tokens"),
         (replace(DEFAULT, kinds=("top_detail",)), "detail_words"),
+        (replace(DEFAULT, kinds=("keywords",)), "keyword_valid"),
     ):
         with pytest.raises(ValueError, match=f"this prefix reads {name}, but was called without"):
             config.build(D, H, guided=True)(**seven)

@@ -1,9 +1,11 @@
 """Captions from prefixes: tokenizer, prefix forms, GPT-2, search."""
 
 from regioncap.decoder.bpe_tokenizer import train_bpe
+from regioncap.decoder.explanation import Explanation, explain
 from regioncap.decoder.found import Captions
 from regioncap.decoder.gpt2 import Gpt2Decoder, Gpt2DecoderConfig
 from regioncap.decoder.incremental import IncrementalGpt2
+from regioncap.decoder.keyword_pieces import KeywordPieces
 from regioncap.decoder.lora import LoraConfig
 from regioncap.decoder.normalise import normalise
 from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix
@@ -22,12 +24,14 @@ __all__ = [
     "Captions",
     "DecoderState",
     "EncodedCaptions",
+    "Explanation",
     "FusedPrefix",
     "FusedPrefixConfig",
     "GatedWordBiasConfig",
     "Gpt2Decoder",
     "Gpt2DecoderConfig",
     "IncrementalGpt2",
+    "KeywordPieces",
     "LoraConfig",
     "NoWordBiasConfig",
     "Prefix",
@@ -36,6 +40,7 @@ __all__ = [
     "TokenPrefixConfig",
     "TokenSpread",
     "Wording",
+    "explain",
     "normalise",
     "search",
     "stored_tokenizer",

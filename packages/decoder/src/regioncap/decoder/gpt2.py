@@ -270,7 +270,8 @@ def _unpacked(
     """Values of packed tokens at the tokens' places among C*T; zero elsewhere."""
     out = packed.new_zeros(len(order), shape.numel(), *packed.shape[1:])
     out[real.nonzero()[:, 0], order[real]] = packed
-    return out.unflatten(1, tuple(shape))
+    unpacked: Tensor = out.unflatten(1, tuple(shape))
+    return unpacked
 
 
 def _load(weights: str, vocab_size: int) -> GPT2LMHeadModel:

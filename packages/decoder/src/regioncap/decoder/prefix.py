@@ -1,5 +1,6 @@
 """From image vectors to what GPT-2 reads of an image (eqs. 13-14): the fused vector, and both its injections."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,9 @@ class Prefix:
     """Joins the embedding of every word of the caption; None adds nothing."""
     bias: Float[Tensor, "B V"] | None = None
     """What is known of the decoder's words, for `decoder.word_bias`; 0 is nothing, and None that of all. Finite."""
+    slots: tuple[tuple[str, int], ...] = ()
+    """What the slots are, in order: kinds and how many of each, P in all. `fused` is of eq. 14, the others as in
+    `TokenPrefixConfig.kinds`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +81,13 @@ class FusedPrefix(nn.Module):
         detail_tokens: Float[Tensor, "B Nd m D"] | None = None,
         detail_words: Int[Tensor, "B Nd m"] | None = None,
         detail_weights: Float[Tensor, "B Nd m"] | None = None,
+        keyword_embeddings: Float[Tensor, "B K H"] | None = None,
+        keyword_scores: Float[Tensor, "B K"] | None = None,
+        keyword_valid: Bool[Tensor, "B K"] | None = None,
     ) -> Prefix:
         """The prefix; every slot is real. The arguments are those of `TokenPrefix`, of which it reads three."""
         told = self.mlp(torch.cat([fused, scene, detail], -1) if self.guided else fused)
-        return inject(told, [], [], self.injection)
+        return inject(told, [], [], [], self.injection)
 
 
 class FusedTokens(nn.Sequential):
@@ -99,15 +106,22 @@ def inject(
     fused: Float[Tensor, "B P H"],
     others: list[Float[Tensor, "B _ H"]],
     valid: list[Bool[Tensor, "B _"]],
+    kinds: Sequence[str],
     injection: Injection,
 ) -> Prefix:
-    """The fused embeddings before the `others`, or as what every word is told besides them."""
+    """The fused embeddings before the `others` of `kinds`, or as what every word is told besides them."""
     if injection == "every_position":
         before, added = fused[:, :0], fused[:, 0]
     else:
         before, added = fused, None
-    slots = [torch.ones_like(before[..., 0], dtype=torch.bool), *valid]
-    return Prefix(embeddings=torch.cat([before, *others], 1), valid=torch.cat(slots, 1), added=added)
+    real = [torch.ones_like(before[..., 0], dtype=torch.bool), *valid]
+    slots = [(kind, part.shape[1]) for kind, part in zip(("fused", *kinds), real, strict=True)]
+    return Prefix(
+        embeddings=torch.cat([before, *others], 1),
+        valid=torch.cat(real, 1),
+        added=added,
+        slots=tuple((kind, count) for kind, count in slots if count),
+    )
 
 
 def check_fused(tokens: int, hidden: int, injection: Injection, *, least: int) -> None:

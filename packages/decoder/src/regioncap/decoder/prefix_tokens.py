@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from regioncap.decoder.prefix import FusedTokens, Injection, Prefix, check_fused, inject
 
-TokenKind = Literal["regions", "scene", "detail", "top_detail"]
+TokenKind = Literal["regions", "scene", "detail", "top_detail", "keywords"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +26,8 @@ class TokenPrefixConfig:
     kinds are tokens before the caption either way."""
     kinds: tuple[TokenKind, ...] = ("regions", "scene")
     """What has tokens of its own, in this order. `regions`: one each; `scene`: one per scene word; `detail`: one per
-    detail word of each region; `top_detail`: one for each of the image's most told detail words. Without guidance
-    there are no words."""
+    detail word of each region; `top_detail`: one for each of the image's most told detail words; `keywords`: one for
+    each chosen word, in the decoder's own embeddings. Without guidance there are no words."""
     top: int = 8
     """Words of `top_detail`; an image that has fewer takes them all."""
     boxes: bool = False
@@ -57,10 +57,14 @@ class TokenPrefix(nn.Module):
         scene         LayerNorm( W_s s_j ) + e_scene
         detail        LayerNorm( W_w d_ij ) + e_detail
         top_detail    LayerNorm( W_t sum_{ij: word_ij = w} d_ij ) + e_top,   for the w of the largest sums of weights
+        keywords      mean of the decoder's embeddings of word k's pieces + w_c score_k + e_keyword
     Beyond the paper: a region's detail words stay bound to their region instead of being averaged over the image, and
     GPT-2's attention chooses among regions and words at every step. e_* are type embeddings. W_b is there with `boxes`.
+    A keyword needs no map to be read: w_c and e_keyword start at zero, and it is then the word itself, said before the
+    caption (`KeywordPieces`). Keywords may be any number, in any order: what stands in their slots comes with them.
     Without guidance W_d and all of the words' parameters do not exist. Axes of length 0 give no tokens.
-    B images, N regions, M scene words, m detail words a region, D joint width, H decoder width.
+    B images, N regions, M scene words, m detail words a region, K keywords, D joint width, H decoder
+    width.
     """
 
     def __init__(self, config: TokenPrefixConfig, dim: int, width: int, *, guided: bool) -> None:
@@ -89,6 +93,9 @@ class TokenPrefix(nn.Module):
         if "top_detail" in self.kinds:
             self.top_detail = nn.Linear(dim, width)
             self.top_detail_type = _Typed(width)
+        if "keywords" in self.kinds:
+            self.keyword_score = nn.Parameter(torch.zeros(width))
+            self.keyword_kind = nn.Parameter(torch.zeros(width))
 
     def forward(
         self,
@@ -103,10 +110,14 @@ class TokenPrefix(nn.Module):
         detail_tokens: Float[Tensor, "B Nd m D"] | None = None,
         detail_words: Int[Tensor, "B Nd m"] | None = None,
         detail_weights: Float[Tensor, "B Nd m"] | None = None,
+        keyword_embeddings: Float[Tensor, "B K H"] | None = None,
+        keyword_scores: Float[Tensor, "B K"] | None = None,
+        keyword_valid: Bool[Tensor, "B K"] | None = None,
     ) -> Prefix:
         """The prefix. `detail_tokens` are the detail words' vectors as weighted, `detail_words` what tells them apart.
 
-        Boxes are needed with `boxes`, the last three for the kinds that name detail; they must be zero in padding.
+        Boxes are needed with `boxes`, the three of detail for the kinds that name it, the last three for `keywords`.
+        Detail must be zero in padding.
         Raises ValueError if one of them is missing, or unless guidance says one detail vector per region, or none at
         all, as built.
         """
@@ -142,9 +153,14 @@ class TokenPrefix(nn.Module):
                         self.top,
                     )
                     token = self.top_detail_type(self.top_detail(vectors)) * real[..., None]
+                case "keywords":
+                    real = _needed(keyword_valid, "keyword_valid")
+                    scores = _needed(keyword_scores, "keyword_scores")[..., None]
+                    words = _needed(keyword_embeddings, "keyword_embeddings")
+                    token = (words + scores * self.keyword_score + self.keyword_kind) * real[..., None]
             parts.append(token)
             valid.append(real)
-        return inject(told, parts, valid, self.injection)
+        return inject(told, parts, valid, self.kinds, self.injection)
 
 
 def most_told(

@@ -106,8 +106,8 @@ def search(
     words (`Wording.of`). `added` joins the embedding of every word and `bias` is known of the words, see `Gpt2Decoder`.
     `keys` name the images for sampling: the same key and seed draw the same words, by default an image's place in the
     batch is its key.
-    Raises ValueError if a prefix is empty or no number, a bias is no number or not of the decoder's words, the positions
-    do not suffice, or the vocabulary is too small.
+    Raises ValueError if a prefix is empty or no number, a bias no number or of other words, the positions do not
+    suffice, or the vocabulary is too small.
     """
     wording = wording or Wording()
     _check(decoder, prefix, valid, config, wording, told=added is not None)
