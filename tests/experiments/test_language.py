@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from regioncap.decoder import CaptionTokenizer, Gpt2DecoderConfig, stored_tokenizer, train_words
+from regioncap.decoder import CaptionTokenizer, GatedWordBiasConfig, Gpt2DecoderConfig, stored_tokenizer, train_words
 from regioncap.experiments import language
 from regioncap.experiments.data.caption_text import CaptionText, read_caption_text
 from regioncap.experiments.data.dataset import DataError
@@ -86,6 +86,7 @@ def test_complete_folder_is_not_made_again(
     first = learn(tmp_path / "out")
     monkeypatch.setattr(language, "train_language", lambda *arguments: pytest.fail("learned again"))
     assert learn(tmp_path / "out") == first
+    assert learn(tmp_path / "out", decoder=replace(SHAPE, word_bias=GatedWordBiasConfig())) == first  # text knows none
 
 
 @pytest.mark.parametrize("complete", [True, False])

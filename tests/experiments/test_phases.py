@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+from regioncap.decoder import GatedWordBiasConfig
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.objectives import ObjectiveConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig, parameter_groups, set_trainable
@@ -66,6 +67,19 @@ def test_phases_move_what_they_name_and_not_a_bit_of_anything_else(
     end = weights(captioner)
     take_steps(captioner, prepared, optimizer, 2)
     assert moved(captioner, end) == everything - decoder - STILL - FIRST_LAYER - LAST_LAYERS
+
+
+def test_gate_of_the_word_bias_trains_though_gpt2_is_frozen(make_captioner: Callable[[str], Captioner]) -> None:
+    captioner = make_captioner("+graph")
+    captioner.decoder.word_bias = GatedWordBiasConfig().build(captioner.decoder.width)
+    set_trainable(captioner, PhaseConfig(decoder=False))
+    decoder = captioner.decoder.named_parameters()
+    gate = {"word_bias.gate", "word_bias.gate_bias", "word_bias.log_scale"}
+    assert {name for name, parameter in decoder if parameter.requires_grad} == gate
+    undecayed = {
+        id(p) for g in parameter_groups(captioner, TrainConfig()) if not g["weight_decay"] for p in g["params"]
+    }
+    assert {id(parameter) for parameter in captioner.decoder.word_bias.parameters()} <= undecayed
 
 
 def test_head_stays_in_evaluation_mode_while_the_rest_trains(make_captioner: Callable[[str], Captioner]) -> None:

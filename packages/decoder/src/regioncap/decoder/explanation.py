@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from regioncap.decoder.attention import as_bias, causal, project
 from regioncap.decoder.gpt2 import Gpt2Decoder
@@ -60,7 +62,7 @@ def explain(decoder: Gpt2Decoder, prefix: Prefix, tokens: Int[Tensor, "B T"], ma
     heard = as_bias(causal(real), x.dtype)[:, None]
     told = mask[:, 1:]
     layers = []
-    for block in transformer.h:
+    for block in cast(list[GPT2Block], list(transformer.h)):
         q, k, v = project(block, x)
         shares = (q @ k.mT + heard).softmax(-1)  # B heads S S
         layers.append(shares[:, :, slots:-1, :slots].mean(1) * told[..., None])
