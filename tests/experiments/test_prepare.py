@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from regioncap.experiments.config import Experiment, VocabularyConfig
 from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
 from regioncap.experiments.encoders import Encoders
 from regioncap.experiments.prepare import Prepared, dev_split, open_prepared, prepare
+from regioncap.guidance import detail_words
 
 PLANTED = "a zyzzyva under a quokka at dawn"
 
@@ -79,6 +81,10 @@ def test_image_with_fewer_captions_repeats_its_own(
     found = prepare(tiny, with_split(data, "train", [replace(first, captions=first.captions[:2]), *rest]), built, cache)
     texts = [found.tokenizer.decode(row) for row in found.captions.tokens[0]]
     assert texts == [found.tokenizer.normalise(first.captions[c]) for c in (0, 1, 0, 1, 0)]
+    captions = [*first.captions[:2], *(caption for image in rest for caption in image.captions)]
+    assert dict(zip(found.detail_bank.words, found.detail_bank.counts, strict=True)) == detail_words(
+        captions, min_count=tiny.banks.min_count, limit=tiny.banks.max_detail
+    )
 
 
 def test_keyword_banks_lie_in_the_space_of_the_images(prepared: Prepared, built: Encoders) -> None:
@@ -115,6 +121,19 @@ def test_what_decides_the_outcome_is_prepared_anew(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         prepare(replace(tiny, **change), data, replace(built, fit_head=never), cache)
+
+
+def test_other_marks_of_the_phrases_are_prepared_anew(
+    tiny: Experiment, data: CaptionData, built: Encoders, cache: Path, tmp_path: Path
+) -> None:
+    marked = replace(tiny, banks=replace(tiny.banks, source="phrases", min_count=1))
+    here = replace(data, root=tmp_path)
+    for types in ("scene", "other"):
+        line = {"image": data.split("train")[0].name, "sentences": [f"[/EN#1/{types} a zyzzyva]"]}
+        (tmp_path / "entities.jsonl").write_text(json.dumps(line))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(marked, here, replace(built, fit_head=never), cache)
+        prepare(marked, here, built, cache)
 
 
 def test_what_only_training_reads_is_not_prepared_anew(

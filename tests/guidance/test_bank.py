@@ -40,7 +40,8 @@ def test_embed_keeps_the_order_of_the_counts_and_cuts_the_graph():
         (("dog", "a\nb"), (1, 1), torch.ones(2, 2), "line break"),
         (("dog", " "), (1, 1), torch.ones(2, 2), "blank"),
         (("dog", "cat"), (1,), torch.ones(2, 2), "1 counts for 2 words"),
-        (("dog", "cat"), (1, 0), torch.ones(2, 2), "'cat' 0 times"),
+        (("dog", "cat"), (1, -1), torch.ones(2, 2), "'cat' -1 times"),
+        (("dog", "cat"), (0, 0), torch.ones(2, 2), "added words alone"),
         (("dog", "cat"), (1, 1), torch.ones(3, 2), r"2 \(words\) x width, got \(3, 2\)"),
         (("dog", "cat"), (1, 1), torch.ones(2, 0), r"got \(2, 0\)"),
         (("dog",), (1,), torch.tensor([[float("nan")]]), "nan"),
@@ -100,3 +101,81 @@ def test_embeddings_of_another_format_or_name_are_refused(tmp_path, make_bank):
     save_file({"vectors": torch.ones(2, 2)}, tmp_path / "embeddings.safetensors")
     with pytest.raises(BankError, match=r"one tensor 'embeddings', got .*vectors"):
         KeywordBank.load(tmp_path)
+
+
+def named(*words: str) -> KeywordBank:
+    """A bank of these words, as far apart as can be."""
+    return KeywordBank(words=words, counts=(3,) * len(words), embeddings=torch.eye(len(words), 6))
+
+
+def spelt(words):
+    """Embed a text by the letters that it begins with, and fail on what was never asked for."""
+    return torch.tensor([[float(ord(word[place % len(word)])) for place in range(6)] for word in words])
+
+
+def test_a_word_is_found_whatever_its_case_and_spaces():
+    bank = named("dog", "Living room", "hot dog")
+    assert [bank.find(text) for text in ("dog", "DOG ", "hot  Dog", "living ROOM")] == [0, 0, 2, 1]
+    assert bank.find("hotdog") is None
+    assert bank.find("") is None
+
+
+def test_of_words_that_differ_in_case_alone_the_very_one_is_found():
+    bank = named("turkey", "Turkey")
+    assert (bank.find("turkey"), bank.find("Turkey")) == (0, 1)
+    assert bank.nearest_words("turky") == ("turkey",)
+
+
+def test_misspelt_words_have_the_likest_spelt_beside_them():
+    bank = named("surfer", "surfboard", "skateboard", "dog", "Labrador")
+    assert bank.nearest_words("surfbord", 2) == ("surfboard", "surfer")
+    assert bank.nearest_words("LABRADO") == ("Labrador",)
+    assert bank.nearest_words("xylophone") == ()
+
+
+def test_words_near_in_meaning_are_those_that_point_the_same_way_from_the_mean():
+    shared = 50 * torch.ones(3)
+    embeddings = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.9, 0.3]]) + shared
+    bank = KeywordBank(words=("dog", "couch", "bench"), counts=(1, 1, 1), embeddings=embeddings)
+    assert bank.nearest_in_meaning(torch.tensor([0.0, 2.0, 0.2]) + shared, 2) == ("couch", "bench")
+    assert len(bank.nearest_in_meaning(shared)) == 3
+
+
+def test_an_unknown_word_is_named_with_its_bank_and_the_nearest_words():
+    bank = named("surfboard", "surfer", "dog")
+    message = str(bank.unknown("surfbord", "detail"))
+    assert message == (
+        "no word 'surfbord' in the detail bank; nearest: surfboard, surfer; the bank's words.tsv lists all"
+    )
+    assert "in the scene bank; none is spelt like it;" in str(bank.unknown("xylophone", "scene"))
+    assert isinstance(bank.unknown("xylophone", "scene"), BankError)
+
+
+def test_words_are_added_behind_the_others_and_only_once(tmp_path):
+    bank = named("dog", "hot dog")
+    asked = []
+
+    def encode(words):
+        asked.extend(words)
+        return spelt(words)
+
+    more = bank.with_words(["Dog", "red  kite", "red kite", "sofa"], encode)
+    assert more.words == ("dog", "hot dog", "red kite", "sofa")
+    assert more.counts == (3, 3, 0, 0)
+    assert asked == ["red kite", "sofa"]
+    assert torch.equal(more.embeddings, torch.cat([bank.embeddings, spelt(["red kite", "sofa"])]))
+    more.save(tmp_path)
+    assert KeywordBank.load(tmp_path).counts == more.counts
+
+
+def test_a_bank_that_has_all_the_words_stays_itself():
+    bank = named("dog", "hot dog")
+    assert bank.with_words(["HOT DOG"], lambda words: pytest.fail("asked")) is bank
+    assert bank.with_words([], lambda words: pytest.fail("asked")) is bank
+
+
+def test_words_of_another_width_or_of_no_letters_cannot_join():
+    with pytest.raises(BankError, match="width 2 cannot join a bank of width 6"):
+        named("dog").with_words(["sofa"], lambda words: torch.ones(1, 2))
+    with pytest.raises(BankError, match="blank"):
+        named("dog").with_words([" "], lambda words: torch.ones(1, 6))

@@ -137,3 +137,19 @@ def test_frequent_words_lead_among_equals_as_much_as_the_prior_weighs():
     torch.testing.assert_close(scores, 0.5 * torch.log(torch.tensor(counts) / 74))
     near = 4 * weighed.words[:1]
     assert weighed.nearest(near, 1).item() == 0
+
+
+def test_words_added_to_the_bank_leave_all_others_scores_as_they_were_and_have_their_own_z_scores():
+    torch.manual_seed(0)
+    known = bank(torch.randn(9, 6) + 2, tuple(range(1, 10)))
+    more = known.with_words(["new", "newer"], lambda words: torch.randn(len(words), 6))
+    one = StandardisedSimilarity(known, momentum=0.1, prior=0.5)
+    two = StandardisedSimilarity(more, momentum=0.1, prior=0.5)
+    fitted, asked = queries(40, 6), queries(5, 6, seed=1)
+    one.fit(fitted)
+    two.load_state_dict(one.state_dict())
+    rows = torch.arange(9).expand(5, 9)
+    torch.testing.assert_close(two.scores(asked, rows), one.scores(asked, rows))
+    rows = torch.tensor([[9, 10]]).expand(5, 2)
+    prior = 0.5 * math.log(1 / 5)  # as if one caption held them
+    torch.testing.assert_close(two.scores(asked, rows), z_scores(two, fitted, asked)[:, 9:] + prior)

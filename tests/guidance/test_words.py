@@ -65,6 +65,12 @@ def test_captions_of_procedural_scenes_give_their_classes_and_their_places():
     )
 
 
+def test_counts_are_of_captions_and_numbers_are_spelt():
+    captions = ["2 dogs and a dog on a beach by a beach", "a dog on the beach"]
+    assert detail_words(captions, min_count=1) == {"dog": 2, "dogs": 1, "two": 1}
+    assert scene_words(captions, min_count=1) == {"beach": 2}
+
+
 def test_words_come_by_falling_count_then_alphabet_and_the_limit_cuts_the_rare():
     captions = ["a zebra and a cat", "a zebra and a cow"]
     assert list(detail_words(captions, min_count=1)) == ["zebra", "cat", "cow"]

@@ -17,7 +17,7 @@ from torch import Tensor
 from regioncap.decoder import CaptionTokenizer
 from regioncap.encoders import ClipHeadConfig, ImageTextHead, ImageTextHeadConfig
 from regioncap.encoders.store import FeatureStore, open_store
-from regioncap.experiments.banks import build_banks
+from regioncap.experiments.banks import build_banks, marked_captions
 from regioncap.experiments.captions import CaptionTensors, same_count
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
@@ -25,7 +25,7 @@ from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, Data
 from regioncap.experiments.encoders import Encoders
 from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.vocabulary import tokenizer_key
-from regioncap.guidance import KeywordBank
+from regioncap.guidance import KeywordBank, MarkedCaption
 
 _INDEX = "index.json"
 _TENSORS = "tensors.safetensors"
@@ -84,12 +84,15 @@ def prepare(
     dev, dev_images = features.open(dev_images, encoders.image, dev_split(data))
     captions = [caption for image in train_images for caption in image.captions]
     tokenizer = experiment.vocabulary.tokenizer(captions, experiment.decoder.weights)
-    folder = cache / "prepared" / _key(experiment, tokenizer, encoders.key, train, dev, train_images, dev_images)
+    marked = marked_captions(experiment.banks, data.root, train_images)
+    folder = (
+        cache / "prepared" / _key(experiment, tokenizer, encoders.key, train, dev, train_images, dev_images, marked)
+    )
     if not (folder / _INDEX).exists():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _write(experiment, tokenizer, train, train_images, encoders, partial)
+        _write(experiment, tokenizer, train, train_images, marked, encoders, partial)
         index = {
             "train": _index_of(train, train_images),
             "dev": _index_of(dev, dev_images),
@@ -150,6 +153,7 @@ def _key(
     dev: FeatureStore,
     train_images: Sequence[CaptionedImage],
     dev_images: Sequence[CaptionedImage],
+    marked: Sequence[MarkedCaption],
 ) -> str:
     """A digest of all that decides what `_write` writes."""
     parts: list[Any] = [
@@ -162,6 +166,7 @@ def _key(
         str(train.folder.resolve()),
         str(dev.folder.resolve()),
         [[image.name, *image.captions] for image in (*train_images, *dev_images)],
+        [[caption.text, caption.scene, caption.detail] for caption in marked],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
@@ -171,6 +176,7 @@ def _write(
     tokenizer: CaptionTokenizer,
     train: FeatureStore,
     images: Sequence[CaptionedImage],
+    marked: Sequence[MarkedCaption],
     encoders: Encoders,
     folder: Path,
 ) -> None:
@@ -182,7 +188,8 @@ def _write(
     text = encoders.text.embed(flat).unflatten(0, per_image)  # n C T2
     head, offsets = encoders.fit_head(train.pooled(), text, experiment.dim)
     save_head(head, folder)
-    scene, detail = build_banks(experiment.banks, flat, encoders.keywords, head)
+    own = [caption for image in images for caption in image.captions]  # `flat` repeats some, which would count twice
+    scene, detail = build_banks(experiment.banks, own, marked, encoders.keywords, head)
     scene.save(folder / "banks" / "scene")
     detail.save(folder / "banks" / "detail")
     save_file(

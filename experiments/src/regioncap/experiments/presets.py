@@ -55,6 +55,7 @@ def photos() -> Experiment:
             head=ClipHeadConfig(dropout=0.3),
         ),
         dim=256,
+        banks=KeywordBanksConfig(source="phrases"),
         graph=RegionGraphConfig(k=5, metric="semantic", layers=2, heads=4),
         prefix=TokenPrefixConfig(tokens=10),
         decoder=Gpt2DecoderConfig(layers=2, heads=4, width=256, positions=128, dropout=0.2),
@@ -91,10 +92,14 @@ def paper() -> Experiment:
 
 
 def photos_grid() -> Experiment:
-    """The same with the cells of a feature map as regions: for a folder without boxes."""
+    """The same for a folder without boxes and phrases: cells of a feature map as regions, words by part of speech."""
     base = photos()
     assert isinstance(base.encoders, PhotoEncodersSource)
-    return replace(base, encoders=replace(base.encoders, image=GridEncoderConfig(precision="bfloat16")))
+    return replace(
+        base,
+        encoders=replace(base.encoders, image=GridEncoderConfig(precision="bfloat16")),
+        banks=replace(base.banks, source="captions"),
+    )
 
 
 PRESETS: Mapping[str, Callable[[], Experiment]] = {

@@ -11,7 +11,6 @@ chain of co-referring phrases and the sentences in which the phrases are marked.
 """
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from typing import Any, NamedTuple
 
 from regioncap.experiments.data.boxes import BoxData, BoxedImage
 from regioncap.experiments.data.dataset import DataError
+from regioncap.experiments.data.entity_phrases import FILE, PHRASE
 from regioncap.experiments.data.entity_words import ATTRIBUTES, understand
 
-FILE = "entities.jsonl"
-_PHRASE = re.compile(r"\[/EN#(\d+)/(\S+) ([^\]]*)\]")
 _GENERAL = {
     "people": "person",
     "animals": "animal",
@@ -153,7 +151,7 @@ def _pictures(file: Path) -> dict[str, _Picture]:
 def _picture(line: Mapping[str, Any]) -> _Picture:
     phrases: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for sentence in line["sentences"]:
-        for chain, kinds, phrase in _PHRASE.findall(sentence):
+        for chain, kinds, phrase in PHRASE.findall(sentence):
             phrases[chain].append((kinds.split("/")[0], phrase))
     nouns: dict[tuple[str, tuple[float, ...]], Counter[_Noun]] = defaultdict(Counter)
     attributes: dict[tuple[str, tuple[float, ...]], set[str]] = defaultdict(set)

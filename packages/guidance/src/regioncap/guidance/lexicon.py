@@ -115,7 +115,7 @@ _OTHER_FUNCTION = _words("""
     us very was way we well were what whatever when where which who whole whom whose why will would yet you whilst
     whist backwards though everywhere your bottom end edge kind piece set variety different various background
     distance foreground center middle corner area front back view picture photo photograph image camera air ground
-    time something place spot direction
+    time something place spot direction heavily slightly mostly partially fully nearly closely
 """)
 
 FUNCTION = DETERMINERS | PREPOSITIONS | _OTHER_FUNCTION

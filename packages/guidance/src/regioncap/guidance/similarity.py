@@ -1,9 +1,10 @@
 """Which bank words suit a query best, without the hubs that raw similarity always finds."""
 
 import math
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regioncap.guidance.bank import KeywordBank
@@ -30,8 +31,10 @@ class StandardisedSimilarity(nn.Module):
 
     `words` are the bank's embeddings less their mean, scaled to norm sqrt(E): what all words share tells none apart,
     and coordinates near 1 are what the 1/sqrt(D) of eq. 11 expects of its keys (unit vectors would leave the softmax
-    flat). The bank is frozen; mean, C and sd are buffers, saved with the module's state; the words are saved with the
-    bank. W words, E width, Q queries, k chosen words.
+    flat). The bank is frozen; mean and C are buffers, saved with the module's state; the words are saved with the bank,
+    and sd follows from both. So a state also fits a bank to which words were added since (`KeywordBank.with_words`):
+    these have no part in what all words share and are as likely as a word of one caption. W words, E width, Q queries,
+    k chosen words.
     """
 
     words: Tensor
@@ -39,18 +42,21 @@ class StandardisedSimilarity(nn.Module):
     mean: Tensor
     covariance: Tensor
     deviation: Tensor
+    seen: Tensor
     updates: Tensor
 
     def __init__(self, bank: KeywordBank, *, momentum: float, prior: float) -> None:
         super().__init__()
         size, width = len(bank), bank.width
         counts = torch.tensor(bank.counts, dtype=torch.float32)
+        seen = counts > 0  # words that were added since belong neither to the mean nor to the statistics
         self.momentum = momentum
-        self.register_buffer("words", _centred(bank.embeddings.detach().float()), persistent=False)
-        self.register_buffer("prior", prior * (counts / counts.mean()).log(), persistent=False)
+        self.register_buffer("seen", seen, persistent=False)
+        self.register_buffer("words", _centred(bank.embeddings.detach().float(), seen), persistent=False)
+        self.register_buffer("prior", prior * (counts.clamp(min=1) / counts[seen].mean()).log(), persistent=False)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("covariance", torch.eye(width))
-        self.register_buffer("deviation", torch.ones(size))
+        self.register_buffer("deviation", torch.ones(size), persistent=False)
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -76,9 +82,7 @@ class StandardisedSimilarity(nn.Module):
             centred = queries - mean
             self.mean.lerp_(mean, rate)
             self.covariance.lerp_(centred.T @ centred / len(queries), rate)
-            variance = ((self.words @ self.covariance) * self.words).sum(-1) / self.words.shape[1]  # W
-        floor = LEAST_DEVIATION**2 * variance.mean()
-        self.deviation.copy_(variance.clamp(min=floor.clamp(min=1e-12)).sqrt())
+            self._follow()
         self.updates += 1
 
     @torch.no_grad()
@@ -98,8 +102,19 @@ class StandardisedSimilarity(nn.Module):
         raw = (centred * self.words[chosen]).sum(-1) / math.sqrt(self.words.shape[1])
         return raw / self.deviation[chosen] + self.prior[chosen]
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        state_dict.pop(f"{prefix}deviation", None)  # versions up to 0.1.0 saved it
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._follow()
 
-def _centred(embeddings: Float[Tensor, "W E"]) -> Float[Tensor, "W E"]:
+    def _follow(self) -> None:
+        """Bring what follows from the statistics up to date with them."""
+        variance = ((self.words @ self.covariance) * self.words).sum(-1) / self.words.shape[1]  # W
+        floor = LEAST_DEVIATION**2 * variance[self.seen].mean()
+        self.deviation.copy_(variance.clamp(min=floor.clamp(min=1e-12)).sqrt())
+
+
+def _centred(embeddings: Float[Tensor, "W E"], seen: Bool[Tensor, " W"]) -> Float[Tensor, "W E"]:
     # The mean of a single word is the word: less its mean nothing would be left of it.
-    centred = embeddings - embeddings.mean(0) if len(embeddings) > 1 else embeddings
+    centred = embeddings - embeddings[seen].mean(0) if int(seen.sum()) > 1 else embeddings
     return nn.functional.normalize(centred, dim=-1) * math.sqrt(embeddings.shape[1])
