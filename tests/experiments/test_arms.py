@@ -107,7 +107,7 @@ def test_gradient_reaches_what_the_phase_trains_and_nothing_else(
     captioner = make_captioner(arm).train()
     set_trainable(captioner, phase)
     rows = torch.arange(12)
-    condition = captioner.condition(prepared.train.images(rows), prepared.offsets[rows])
+    condition = captioner.condition(*prepared.seen(rows))
     picked = prepared.captions.pick(rows, 5, torch.Generator())
     losses = ObjectiveConfig().build()(captioner, condition, *picked)
     losses.total.backward()

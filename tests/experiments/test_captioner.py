@@ -8,17 +8,18 @@ import torch.nn.functional as F
 
 from regioncap.encoders import ImageFeatures, Regions
 from regioncap.experiments.arms import ARMS
-from regioncap.experiments.captioner import Captioner, Condition
+from regioncap.experiments.captioner import Captioner, Condition, HeldOut
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.generate import CaptionGenerator, generate_over
 from regioncap.experiments.prepare import Prepared
+from regioncap.guidance import Steering
 
 IMAGES = 8
 
 
 def see(captioner: Captioner, images: ImageFeatures) -> Condition:
     with torch.no_grad():
-        return captioner.condition(images, torch.zeros(len(images.pooled), captioner.dim))
+        return captioner.condition(images)
 
 
 def assert_same_image(batched: Condition, b: int, alone: Condition) -> None:
@@ -139,15 +140,14 @@ def test_new_images_get_no_offset_and_the_mode_is_left_as_it_was(
     captioner, seen = make_captioner("+graph").train(), []
     condition = captioner.condition
 
-    def spy(images: ImageFeatures, offset: torch.Tensor) -> Condition:
-        seen.append((offset, captioner.training))
-        return condition(images, offset)
+    def spy(images: ImageFeatures, held_out: HeldOut | None = None, steering: Steering | None = None) -> Condition:
+        seen.append((held_out, captioner.training))
+        return condition(images, held_out, steering)
 
     monkeypatch.setattr(captioner, "condition", spy)
     CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(prepared.train.images(torch.arange(3)), "abc")
-    (offset, training) = seen[0]
-    assert offset.shape == (3, captioner.dim)
-    assert not offset.any()
+    (held_out, training) = seen[0]
+    assert held_out is None
     assert not training
     assert captioner.training
 

@@ -24,7 +24,7 @@ def batch(make_captioner: Callable[[str], Captioner], prepared: Prepared) -> Bat
     captioner = make_captioner("+graph+guidance")
     rows = torch.arange(5)
     with torch.no_grad():
-        condition = captioner.condition(prepared.train.images(rows), prepared.offsets[rows])
+        condition = captioner.condition(*prepared.seen(rows))
     return captioner, condition, *prepared.captions.pick(rows, 3, torch.Generator().manual_seed(0))
 
 

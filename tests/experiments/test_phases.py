@@ -19,7 +19,7 @@ def take_steps(captioner: Captioner, prepared: Prepared, optimizer: torch.optim.
     captioner.train()
     rows = torch.arange(8)
     for _ in range(steps):
-        condition = captioner.condition(prepared.train.images(rows), prepared.offsets[rows])
+        condition = captioner.condition(*prepared.seen(rows))
         picked = prepared.captions.pick(rows, 2, torch.Generator().manual_seed(0))
         loss = ObjectiveConfig().build()(captioner, condition, *picked).total
         optimizer.zero_grad(set_to_none=True)

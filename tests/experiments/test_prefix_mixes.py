@@ -56,7 +56,7 @@ def test_captions_of_a_batch_equal_those_one_by_one(captioner: Captioner, prepar
 
 def test_loss_reaches_every_parameter_of_the_prefix_and_the_decoder(captioner: Captioner, prepared: Prepared) -> None:
     rows = torch.arange(8)
-    condition = captioner.train().condition(prepared.train.images(rows), prepared.offsets[rows])
+    condition = captioner.train().condition(*prepared.seen(rows))
     picked = prepared.captions.pick(rows, 2, torch.Generator().manual_seed(0))
     ObjectiveConfig().build()(captioner, condition, *picked).total.backward()
     for stage in (captioner.prefix, captioner.decoder):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from regioncap.encoders import ImageFeatures, images
 from regioncap.experiments.arms import ARMS
-from regioncap.experiments.captioner import Captioner, Condition
+from regioncap.experiments.captioner import Captioner, Condition, HeldOut
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.sources import ScenesSource, read_data
 from regioncap.experiments.encoders import Encoders
@@ -19,6 +19,7 @@ from regioncap.experiments.metrics import CaptionScorer, Scores
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.train import phase_of_steps, train
+from regioncap.guidance import Steering
 
 Points = list[tuple[int, dict[str, float]]]
 
@@ -190,13 +191,16 @@ def test_training_images_get_their_offset_and_dev_images_none(
     seen: list[bool] = []
     condition = Captioner.condition
 
-    def spy(self: Captioner, images: ImageFeatures, offset: torch.Tensor) -> Condition:
+    def spy(
+        self: Captioner, images: ImageFeatures, held_out: HeldOut | None = None, steering: Steering | None = None
+    ) -> Condition:
         seen.append(self.training)
-        for image, own in zip(images.pooled, offset, strict=True):
+        assert (held_out is not None) == self.training
+        for b, image in enumerate(images.pooled):
             row = (pooled == image).all(dim=1).nonzero()
-            assert torch.equal(own, offsets[int(row)] if self.training else torch.zeros_like(own))
             assert len(row) == (1 if self.training else 0)
-        return condition(self, images, offset)
+            assert held_out is None or torch.equal(held_out.offset[b], offsets[int(row)])
+        return condition(self, images, held_out, steering)
 
     monkeypatch.setattr(Captioner, "condition", spy)
     run(base, replace(prepared, offsets=offsets))

@@ -106,7 +106,7 @@ def test_word_distillation_brings_the_student_nearer_to_the_teacher(
     def distance(folder: Path) -> float:
         student = load_checkpoint(folder / "checkpoint").captioner
         with torch.no_grad():
-            prefix = student.condition(prepared.train.images(rows), prepared.offsets).prefix
+            prefix = student.condition(*prepared.seen(rows)).prefix
             logits = student.decoder(prefix.embeddings, prefix.valid, targets.tokens[..., :-1], real, prefix.added)
         return divergence_from(logits[real], words[real], shares[real]).mean().item()
 

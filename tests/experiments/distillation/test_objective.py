@@ -73,7 +73,7 @@ def batch(make_captioner: Callable[[str], Captioner], prepared: Prepared) -> Bat
     captioner = make_captioner("+graph+guidance")
     rows = torch.arange(5)
     with torch.no_grad():
-        condition = captioner.condition(prepared.train.images(rows), prepared.offsets[rows])
+        condition = captioner.condition(*prepared.seen(rows))
     tokens, mask, _ = prepared.captions.pick(rows, 3, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     told = torch.rand(*tokens[..., 1:].shape, captioner.decoder.vocab_size, generator=generator)

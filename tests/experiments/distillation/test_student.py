@@ -26,9 +26,9 @@ def pair(
 def test_stages_before_the_prefix_are_the_teachers(pair: tuple[Captioner, Student], prepared: Prepared) -> None:
     teacher, student = pair
     assert student.decoder.width == 16
-    images, nothing = prepared.dev.images(torch.arange(6)), torch.zeros(6, teacher.dim)
+    images = prepared.dev.images(torch.arange(6))
     with torch.no_grad():
-        one, other = (each.eval().condition(images, nothing) for each in (teacher, student))
+        one, other = (each.eval().condition(images) for each in (teacher, student))
     assert torch.equal(one.fused, other.fused)
     assert torch.equal(one.regions.features, other.regions.features)
     assert torch.equal(one.guidance.scene_tokens, other.guidance.scene_tokens)
@@ -51,7 +51,7 @@ def test_training_moves_prefix_and_decoder_and_neither_weights_nor_statistics_of
     tokens, mask, _ = prepared.captions.pick(rows, 2, torch.Generator().manual_seed(0))
     student.train()
     for _ in range(2):
-        condition = student.condition(prepared.train.images(rows), prepared.offsets[rows])
+        condition = student.condition(*prepared.seen(rows))
         student.generation_loss(condition.prefix, tokens, mask).backward()
         optimizer.step()
     moved = {name for name, tensor in student.state_dict().items() if not torch.equal(tensor, before[name])}

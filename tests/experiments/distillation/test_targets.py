@@ -41,7 +41,7 @@ def test_teacher_sees_training_images_with_their_offset_and_is_quoted_to_the_let
     for row in range(0, len(prepared.train), 3):
         one = torch.tensor([row])
         with torch.no_grad():
-            prefix = teacher.condition(prepared.train.images(one), prepared.offsets[one]).prefix
+            prefix = teacher.condition(*prepared.seen(one)).prefix
         found = search(decoder, prefix.embeddings, prefix.valid, SEARCH, Wording.of(tokenizer))
         want = [tokenizer.bos, *found.tokens[0, 0, : int(found.lengths[0, 0])].tolist()]
         assert said.tokens[row, 0][said.mask[row, 0]].tolist() == want

@@ -51,7 +51,7 @@ def test_it_holds_the_teachers_softened_words_at_every_place(
         for c, column in enumerate(columns[b].tolist()):
             tokens = targets.tokens[row, column][targets.mask[row, column]]
             with torch.no_grad():
-                prefix = teacher.condition(prepared.train.images(one), prepared.offsets[one]).prefix
+                prefix = teacher.condition(*prepared.seen(one)).prefix
                 fed = torch.cat([prefix.embeddings[0][prefix.valid[0]], teacher.decoder.model.transformer.wte(tokens)])
                 logits = teacher.decoder.model(inputs_embeds=fed[None]).logits[0, -len(tokens) :]
             want = (logits / TEMPERATURE).softmax(-1)

@@ -30,9 +30,9 @@ def test_times_are_per_caption_whatever_the_batch_and_one_captioner_does_not_pay
         now[0] += len(names) * seconds(self._captioner)
         return from_prefix(self, prefix, names)
 
-    def seeing(self: Captioner, images: object, offset: object) -> object:
+    def seeing(self: Captioner, images: object) -> object:
         now[0] += 0.5 * len(images.pooled) * seconds(self)
-        return condition(self, images, offset)
+        return condition(self, images)
 
     monkeypatch.setattr(time, "process_time", lambda: now[0])
     monkeypatch.setattr(CaptionGenerator, "from_prefix", searching)

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from regioncap.decoder import FusedPrefixConfig
+from regioncap.decoder import FusedPrefixConfig, GatedWordBiasConfig, NoWordBiasConfig, TokenPrefixConfig
 from regioncap.experiments.adapter import NoRegionsConfig
 from regioncap.experiments.config import Experiment
 from regioncap.graph import GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
-from regioncap.guidance import NoGuidanceConfig
+from regioncap.guidance import NoGuidanceConfig, SemanticGuidanceConfig
 
 RETRIEVAL = "retrieval floor"
 """The row that is no captioner: the caption of the nearest training image."""
@@ -33,7 +33,7 @@ def full(base: Experiment) -> Experiment:
 
 def without_guidance(base: Experiment) -> Experiment:
     """Regions and their relations, no words: row 2 of Tables 5 and 6."""
-    return replace(base, guidance=NoGuidanceConfig())
+    return replace(_by(base), guidance=NoGuidanceConfig())
 
 
 def baseline(base: Experiment) -> Experiment:
@@ -63,6 +63,69 @@ def clipcap(base: Experiment) -> Experiment:
     )
 
 
+def scene_words(base: Experiment) -> Experiment:
+    """Guidance of the whole picture alone (eq. 11)."""
+    return _guided(base, scales=("scene",))
+
+
+def detail_words(base: Experiment) -> Experiment:
+    """Guidance of the regions alone (eq. 12)."""
+    return _guided(base, scales=("detail",))
+
+
+def shuffled_guidance(base: Experiment) -> Experiment:
+    """Control of the words: every image is told another one's."""
+    return _guided(base, words_of="another")
+
+
+def similar_words(base: Experiment) -> Experiment:
+    """Words by similarity alone, as the paper has them, where the full captioner's heads were taught."""
+    return _guided(base, retrieval="similarity")
+
+
+def words_as_vectors(base: Experiment) -> Experiment:
+    """Words enter as the vectors of eqs. 11-13 alone."""
+    return _by(_guided(base))
+
+
+def words_as_tokens(base: Experiment) -> Experiment:
+    """Beside the vectors, words are tokens of the prefix in the decoder's own embeddings."""
+    return _by(_guided(base), tokens=True)
+
+
+def words_as_bias(base: Experiment) -> Experiment:
+    """Beside the vectors, words that are not yet said raise their logits through a gate."""
+    return _by(_guided(base), bias=True)
+
+
+def words_as_both(base: Experiment) -> Experiment:
+    """Vectors, tokens and bias together."""
+    return _by(_guided(base), tokens=True, bias=True)
+
+
+def _guided(base: Experiment, **changes: Any) -> Experiment:
+    if not isinstance(base.guidance, SemanticGuidanceConfig):
+        raise ValueError(f"this arm varies guidance, but the experiment's is {type(base.guidance).__name__}")
+    return replace(base, guidance=replace(base.guidance, **changes))
+
+
+def _by(base: Experiment, *, tokens: bool = False, bias: bool = False) -> Experiment:
+    """The ways by which words reach the decoder besides the vectors of eqs. 11-13."""
+    prefix = base.prefix
+    if isinstance(prefix, TokenPrefixConfig):
+        kinds = tuple(kind for kind in prefix.kinds if kind != "keywords")
+        prefix = replace(prefix, kinds=(*kinds, "keywords") if tokens else kinds)
+    elif tokens:
+        raise ValueError("words as tokens need a prefix of tokens, but the experiment's is FusedPrefixConfig")
+    if not bias:
+        word_bias: NoWordBiasConfig | GatedWordBiasConfig = NoWordBiasConfig()
+    elif isinstance(base.decoder.word_bias, GatedWordBiasConfig):
+        word_bias = base.decoder.word_bias
+    else:
+        word_bias = GatedWordBiasConfig()
+    return replace(base, prefix=prefix, decoder=replace(base.decoder, word_bias=word_bias))
+
+
 def _with_metric(experiment: Experiment, metric: Literal["random", "self", "learned"]) -> Experiment:
     if not isinstance(experiment.graph, RegionGraphConfig):
         raise ValueError(f"this arm varies the graph, but the experiment's graph is {type(experiment.graph).__name__}")
@@ -74,6 +137,18 @@ ARMS: Mapping[str, Arm] = {
     "baseline": Arm(make=baseline, against="clipcap", says="global vector and regions"),
     "+graph": Arm(make=without_guidance, against="baseline", says="baseline with KNN graph and graph attention"),
     "+graph+guidance": Arm(make=full, against="+graph", says="+graph with scene and detail guidance"),
+    "scene words": Arm(make=scene_words, against="+graph", says="+graph with guidance of the whole picture alone"),
+    "detail words": Arm(make=detail_words, against="+graph", says="+graph with guidance of the regions alone"),
+    "shuffled guidance": Arm(
+        make=shuffled_guidance, against="+graph+guidance", says="+graph+guidance with another image's words (control)"
+    ),
+    "similar words": Arm(
+        make=similar_words, against="+graph+guidance", says="+graph+guidance with words by similarity, untaught"
+    ),
+    "words as vectors": Arm(make=words_as_vectors, against="+graph", says="+graph, words as the vectors of eqs. 11-13"),
+    "words as tokens": Arm(make=words_as_tokens, against="+graph", says="the same, and as tokens of the prefix"),
+    "words as bias": Arm(make=words_as_bias, against="+graph", says="as vectors, and as a bias until they are said"),
+    "words as both": Arm(make=words_as_both, against="+graph", says="as vectors, tokens and bias"),
     "random edges": Arm(make=random_edges, against="+graph", says="+graph over random edges (control)"),
     "no edges": Arm(make=no_edges, against="+graph", says="+graph with self-loops only (control)"),
     "learned edges": Arm(make=learned_edges, against="+graph", says="+graph with neighbours picked by query tokens"),

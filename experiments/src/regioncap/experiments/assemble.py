@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from regioncap.decoder import CaptionTokenizer, Gpt2Decoder
+from regioncap.decoder import CaptionTokenizer, Gpt2Decoder, KeywordPieces, TokenSpread
 from regioncap.encoders import ImageTextHead
 from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
-from regioncap.guidance import KeywordBank, NoGuidanceConfig
+from regioncap.guidance import KeywordBank, KeywordHeads, NoGuidanceConfig, NoKeywordHeads, SemanticGuidanceConfig
 
 
 def build_captioner(
@@ -35,18 +35,31 @@ def build_captioner(
     if decoder is None:
         with quiet_transformers():
             decoder = experiment.decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
+    guidance = experiment.guidance.build(dim, scene_bank, detail_bank)
     return Captioner(
         clip_head=copy.deepcopy(clip_head),
         text_projection=nn.Linear(text_dim, dim),
         adapter=experiment.adapter.build(region_dim, dim),
         graph=experiment.graph.build(dim),
         fusion=experiment.fusion.build(dim),
-        guidance=experiment.guidance.build(dim, scene_bank, detail_bank),
+        keyword_heads=_keyword_heads(experiment, clip_head.pooled_dim, region_dim, scene_bank, detail_bank),
+        guidance=guidance,
+        spread=TokenSpread(tokenizer, guidance.keyword_words, decoder.vocab_size),
+        pieces=KeywordPieces(tokenizer, guidance.keyword_words),
         prefix=experiment.prefix.build(
             dim, decoder.width, guided=not isinstance(experiment.guidance, NoGuidanceConfig)
         ),
         decoder=decoder,
     )
+
+
+def _keyword_heads(
+    experiment: Experiment, pooled_dim: int, region_dim: int, scene_bank: KeywordBank, detail_bank: KeywordBank
+) -> KeywordHeads | NoKeywordHeads:
+    match experiment.guidance:
+        case SemanticGuidanceConfig(retrieval="learned"):
+            return experiment.keywords.training.heads.build(pooled_dim, region_dim, scene_bank, detail_bank)
+    return NoKeywordHeads()
 
 
 def blank_decoder(experiment: Experiment, tokenizer: CaptionTokenizer, folder: Path) -> Gpt2Decoder:

@@ -10,6 +10,7 @@ from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.data.sources import ScenesSource
 from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
+from regioncap.experiments.keywords.config import KeywordSupervisionConfig
 from regioncap.experiments.language import LanguageConfig
 from regioncap.experiments.objectives import ObjectiveConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
@@ -33,6 +34,8 @@ class Experiment:
     """Whether training takes stored features or encodes pictures at every step."""
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     banks: KeywordBanksConfig = field(default_factory=KeywordBanksConfig)
+    keywords: KeywordSupervisionConfig = field(default_factory=KeywordSupervisionConfig)
+    """What teaches keyword heads, for learned retrieval."""
     language: LanguageConfig = field(default_factory=LanguageConfig)
     """Whether the decoder first learns its language from text alone."""
     adapter: AdapterConfig | NoRegionsConfig = field(default_factory=AdapterConfig)

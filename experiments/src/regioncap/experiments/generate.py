@@ -15,7 +15,7 @@ from regioncap.encoders.store import FeatureStore
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.progress import track
 from regioncap.graph import EnhancedRegions
-from regioncap.guidance import Guidance
+from regioncap.guidance import Guidance, Steering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +46,13 @@ class CaptionGenerator:
             self._decoder = captioner.decoder.incremental(config.precision)
         self._wording = Wording.of(tokenizer, bad_words=config.bad_words, prompt=config.prompt)
 
-    def __call__(self, images: ImageFeatures, names: Sequence[str]) -> Generated:
+    def __call__(self, images: ImageFeatures, names: Sequence[str], steering: Steering | None = None) -> Generated:
         """Caption one batch of images that no head was fitted on, or whose cross-fit offset is not wanted.
 
         `names` are the images': sampling draws by them, so that the same image gets the same words in any batch.
         """
         with _evaluation(self._captioner), torch.inference_mode():
-            condition = self._captioner.condition(images, torch.zeros(len(images.pooled), self._captioner.dim))
+            condition = self._captioner.condition(images, steering=steering)
             captions, alternatives = self.from_prefix(condition.prefix, names)
         return Generated(
             texts=tuple(texts[0] for texts in alternatives),
@@ -68,7 +68,7 @@ class CaptionGenerator:
         """The search alone: captions of each image, as tokens and as texts, the best first."""
         keys = [zlib.crc32(name.encode()) for name in names]
         captions = search(
-            self._decoder, prefix.embeddings, prefix.valid, self._config, self._wording, prefix.added, keys
+            self._decoder, prefix.embeddings, prefix.valid, self._config, self._wording, prefix.added, keys, prefix.bias
         )
         texts = tuple(
             tuple(self._text(row) for row, length in zip(rows, lengths, strict=True) if length)

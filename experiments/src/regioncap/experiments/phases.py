@@ -71,6 +71,7 @@ class TrainConfig:
 def set_trainable(captioner: Captioner, phase: PhaseConfig) -> None:
     """Freeze and unfreeze parameters as the phase says."""
     captioner.requires_grad_(True)
+    captioner.keyword_heads.requires_grad_(False)
     captioner.clip_head.requires_grad_(False)
     for parameter in captioner.clip_head.last_layers(phase.clip_layers):
         parameter.requires_grad_(True)

@@ -6,30 +6,42 @@ It comes from the training split alone; dev is only encoded. Every worker of a s
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from jaxtyping import Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from regioncap.decoder import CaptionTokenizer
-from regioncap.encoders import ClipHeadConfig, ImageTextHead, ImageTextHeadConfig
+from regioncap.encoders import ClipHeadConfig, ImageFeatures, ImageTextHead, ImageTextHeadConfig
 from regioncap.encoders.store import FeatureStore, open_store
 from regioncap.experiments.banks import build_banks, marked_captions
+from regioncap.experiments.captioner import HeldOut
 from regioncap.experiments.captions import CaptionTensors, same_count
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
+from regioncap.experiments.data.boxed_phrases import BoxedPhrases, read_boxed_phrases
 from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
 from regioncap.experiments.encoders import Encoders
 from regioncap.experiments.features import FeaturesSource
+from regioncap.experiments.keywords.supervision import (
+    KeywordSupervision,
+    fit_keyword_heads,
+    load_supervision,
+    save_supervision,
+)
 from regioncap.experiments.vocabulary import tokenizer_key
-from regioncap.guidance import KeywordBank, MarkedCaption
+from regioncap.guidance import KeywordBank, KeywordTrainingConfig, MarkedCaption, SemanticGuidanceConfig
 
 _INDEX = "index.json"
 _TENSORS = "tensors.safetensors"
 _HEAD = "clip_head.safetensors"
+_KEYWORDS = "keywords"
+
+Phrases = Mapping[str, tuple[BoxedPhrases, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +61,18 @@ class Prepared:
     tokenizer: CaptionTokenizer
     scene_bank: KeywordBank
     detail_bank: KeywordBank
+    supervision: KeywordSupervision | None
+    """Keyword heads; None where retrieval is by similarity."""
+
+    def held_out(self, rows: Int[Tensor, "B"], images: ImageFeatures) -> HeldOut:
+        """What heads that never saw these training images say of them."""
+        queries = None if self.supervision is None else self.supervision.held_out(rows, images)
+        return HeldOut(offset=self.offsets[rows], queries=queries)
+
+    def seen(self, rows: Int[Tensor, "B"]) -> tuple[ImageFeatures, HeldOut]:
+        """Training images as a captioner meets them in training: `captioner.condition(*prepared.seen(rows))`."""
+        images = self.train.images(rows)
+        return images, self.held_out(rows, images)
 
     @property
     def text_dim(self) -> int:
@@ -85,18 +109,19 @@ def prepare(
     captions = [caption for image in train_images for caption in image.captions]
     tokenizer = experiment.vocabulary.tokenizer(captions, experiment.decoder.weights)
     marked = marked_captions(experiment.banks, data.root, train_images)
-    folder = (
-        cache / "prepared" / _key(experiment, tokenizer, encoders.key, train, dev, train_images, dev_images, marked)
-    )
+    phrases = boxed_phrases(experiment, data.root, train_images)
+    key = _key(experiment, tokenizer, encoders.key, train, dev, train_images, dev_images, marked, phrases)
+    folder = cache / "prepared" / key
     if not (folder / _INDEX).exists():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _write(experiment, tokenizer, train, train_images, marked, encoders, partial)
+        _write(experiment, tokenizer, train, train_images, marked, phrases, encoders, partial)
         index = {
             "train": _index_of(train, train_images),
             "dev": _index_of(dev, dev_images),
             "pooled_dim": train.pooled_dim,
+            "keywords": to_dict(experiment.keywords.training) if learns_keywords(experiment) else None,
         }
         (partial / _INDEX).write_text(json.dumps(index))
         shutil.rmtree(folder, ignore_errors=True)
@@ -108,9 +133,21 @@ def open_prepared(folder: Path) -> Prepared:
     """Open what `prepare` wrote."""
     index = json.loads((folder / _INDEX).read_text())
     tensors = load_file(folder / _TENSORS)
+    train = open_store(Path(index["train"]["store"]))
+    scene_bank, detail_bank = (KeywordBank.load(folder / "banks" / name) for name in ("scene", "detail"))
+    supervision = None
+    if index["keywords"] is not None:
+        supervision = load_supervision(
+            folder / _KEYWORDS,
+            from_dict(KeywordTrainingConfig, index["keywords"], "keywords.training"),
+            pooled_dim=train.pooled_dim,
+            region_dim=train.region_dim,
+            scene_bank=scene_bank,
+            detail_bank=detail_bank,
+        )
     return Prepared(
         folder=folder,
-        train=open_store(Path(index["train"]["store"])),
+        train=train,
         dev=open_store(Path(index["dev"]["store"])),
         train_images=_images_of(index["train"]),
         dev_images=_images_of(index["dev"]),
@@ -118,9 +155,22 @@ def open_prepared(folder: Path) -> Prepared:
         captions=CaptionTensors(tokens=tensors["tokens"], mask=tensors["mask"], text=tensors["text"]),
         clip_head=load_head(folder),
         tokenizer=CaptionTokenizer.load(folder / "tokenizer"),
-        scene_bank=KeywordBank.load(folder / "banks" / "scene"),
-        detail_bank=KeywordBank.load(folder / "banks" / "detail"),
+        scene_bank=scene_bank,
+        detail_bank=detail_bank,
+        supervision=supervision,
     )
+
+
+def learns_keywords(experiment: Experiment) -> bool:
+    """Whether the study's captioners choose words by keyword heads."""
+    return isinstance(experiment.guidance, SemanticGuidanceConfig) and experiment.guidance.retrieval == "learned"
+
+
+def boxed_phrases(experiment: Experiment, root: Path, images: Sequence[CaptionedImage]) -> Phrases | None:
+    """The phrases of the training images' boxes, if keyword heads learn from them."""
+    if not learns_keywords(experiment) or experiment.keywords.regions == "captions":
+        return None
+    return read_boxed_phrases(root, {image.name for image in images})
 
 
 def save_head(head: ImageTextHead, folder: Path) -> None:
@@ -154,6 +204,7 @@ def _key(
     train_images: Sequence[CaptionedImage],
     dev_images: Sequence[CaptionedImage],
     marked: Sequence[MarkedCaption],
+    phrases: Phrases | None,
 ) -> str:
     """A digest of all that decides what `_write` writes."""
     parts: list[Any] = [
@@ -168,6 +219,9 @@ def _key(
         [[image.name, *image.captions] for image in (*train_images, *dev_images)],
         [[caption.text, caption.scene, caption.detail] for caption in marked],
     ]
+    if learns_keywords(experiment):
+        parts.append(to_dict(experiment.keywords))
+        parts.append(phrases and {name: [[own.box, own.phrases] for own in boxes] for name, boxes in phrases.items()})
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
@@ -177,6 +231,7 @@ def _write(
     train: FeatureStore,
     images: Sequence[CaptionedImage],
     marked: Sequence[MarkedCaption],
+    phrases: Phrases | None,
     encoders: Encoders,
     folder: Path,
 ) -> None:
@@ -192,6 +247,9 @@ def _write(
     scene, detail = build_banks(experiment.banks, own, marked, encoders.keywords, head)
     scene.save(folder / "banks" / "scene")
     detail.save(folder / "banks" / "detail")
+    if learns_keywords(experiment):
+        supervision = fit_keyword_heads(experiment.keywords.training, train, images, phrases, scene, detail)
+        save_supervision(supervision, folder / _KEYWORDS)
     save_file(
         {
             "offsets": offsets.contiguous(),

@@ -118,10 +118,7 @@ def sweep_search(folder: Path, options: SearchSweepOptions) -> list[dict[str, An
 def _prefixes(checkpoint: Checkpoint, store: Any, images: int, batch_size: int) -> list[Prefix]:
     captioner = checkpoint.captioner
     with torch.inference_mode():
-        return [
-            captioner.condition(store.images(rows), torch.zeros(len(rows), captioner.dim)).prefix
-            for rows in torch.arange(images).split(batch_size)
-        ]
+        return [captioner.condition(store.images(rows)).prefix for rows in torch.arange(images).split(batch_size)]
 
 
 class _Kept:

@@ -18,7 +18,7 @@ from regioncap.experiments.phases import PhaseConfig, parameter_groups, set_trai
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.schedule import learning_rate_factor
 from regioncap.experiments.training_images import OnTheFlyImages, TrainingImages
-from regioncap.guidance import gate_statistics
+from regioncap.guidance import KeywordHeads, gate_statistics
 
 Report = Callable[[int, Mapping[str, float]], None]
 """Called with (optimiser step, values). What it raises ends the training, as a pruner does."""
@@ -73,7 +73,11 @@ def train(
                 "set language.captions to None or decoder.lora.rank to 0"
             )
         captioner.decoder.load_language(language)
-    captioner.guidance.calibrate(_training_g(captioner, prepared))
+    shares = None
+    if prepared.supervision is not None and isinstance(captioner.keyword_heads, KeywordHeads):
+        captioner.keyword_heads.load_state_dict(prepared.supervision.heads.state_dict())
+        shares = prepared.supervision.shares
+    captioner.guidance.calibrate(_training_g(captioner, prepared), shares)
     return fit(
         captioner,
         experiment,
@@ -120,9 +124,11 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         told = draw(rows, config.captions_per_image, order)
+        images = source.images(rows)
+        held_out = prepared.held_out(rows, images)
         autocast = torch.autocast("cpu", torch.bfloat16) if config.precision == "bf16" else nullcontext()
         with autocast:
-            condition = captioner.condition(source.images(rows), prepared.offsets[rows])
+            condition = captioner.condition(images, held_out)
             losses = objective(captioner, condition, *told)
         if not torch.isfinite(losses.total):
             raise ValueError(f"the loss is {losses.total.item()} at step {step}; lower train.lr (now {config.lr})")

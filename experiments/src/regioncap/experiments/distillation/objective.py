@@ -57,7 +57,7 @@ class DistilObjective:
     ) -> Losses:
         """`words` and `shares`: the teacher's likeliest words after each token and their softened probabilities."""
         prefix, real = condition.prefix, mask[..., 1:]
-        logits = captioner.decoder(prefix.embeddings, prefix.valid, tokens[..., :-1], real, prefix.added)
+        logits = captioner.decoder(prefix.embeddings, prefix.valid, tokens[..., :-1], real, prefix.added, prefix.bias)
         logits = logits[real].float()  # n V
         generation = F.cross_entropy(logits, tokens[..., 1:][real])
         nothing = generation.new_zeros(())

@@ -65,7 +65,7 @@ def teacher_captions(teacher: Captioner, prepared: Prepared, search: SearchConfi
     found = []
     for rows in track(parts, description="teacher's captions", total=len(parts)):
         with torch.inference_mode():
-            prefix = teacher.condition(prepared.train.images(rows), prepared.offsets[rows]).prefix
+            prefix = teacher.condition(*prepared.seen(rows)).prefix
         found.append(generator.from_prefix(prefix, [prepared.train.names[row] for row in rows])[0])
     longest = max(captions.tokens.shape[2] for captions in found)
     said = torch.cat([F.pad(each.tokens[:, 0], (0, longest - each.tokens.shape[2])) for each in found])  # n T

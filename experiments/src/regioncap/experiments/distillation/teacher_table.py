@@ -73,9 +73,9 @@ def _write(
     for rows in track(parts, description="teacher's words", total=len(parts)):
         real = targets.mask[rows][..., 1:]
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            prefix = teacher.condition(prepared.train.images(rows), prepared.offsets[rows]).prefix
+            prefix = teacher.condition(*prepared.seen(rows)).prefix
             logits = teacher.decoder(
-                prefix.embeddings, prefix.valid, targets.tokens[rows][..., :-1], real, prefix.added
+                prefix.embeddings, prefix.valid, targets.tokens[rows][..., :-1], real, prefix.added, prefix.bias
             )
         shares, likely = (logits[real].float() / temperature).softmax(-1).topk(words)
         arrays["words"][done : done + len(likely)] = likely.numpy()

@@ -48,7 +48,7 @@ def caption_times(
             searching, start = 0.0, time.process_time()
             for features, names in batches:
                 with torch.inference_mode():
-                    prefix = captioner.condition(features, torch.zeros(len(names), captioner.dim)).prefix
+                    prefix = captioner.condition(features).prefix
                 begun = time.process_time()
                 generators[name].from_prefix(prefix, names)
                 searching += time.process_time() - begun

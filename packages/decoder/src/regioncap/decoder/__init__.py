@@ -15,7 +15,7 @@ from regioncap.decoder.state import DecoderState
 from regioncap.decoder.stored_tokenizer import stored_tokenizer
 from regioncap.decoder.token_spread import TokenSpread
 from regioncap.decoder.tokenizer import CaptionTokenizer, EncodedCaptions
-from regioncap.decoder.word_bias import GatedWordBiasConfig, NoWordBiasConfig
+from regioncap.decoder.word_bias import GatedWordBiasConfig, NoWordBias, NoWordBiasConfig
 from regioncap.decoder.word_tokenizer import train_words
 from regioncap.decoder.wording import Wording
 
@@ -33,6 +33,7 @@ __all__ = [
     "IncrementalGpt2",
     "KeywordPieces",
     "LoraConfig",
+    "NoWordBias",
     "NoWordBiasConfig",
     "Prefix",
     "SearchConfig",

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor, nn
 
 from regioncap.guidance.bank import KeywordBank
+from regioncap.guidance.learned_scores import LearnedScores
 from regioncap.guidance.similarity import StandardisedSimilarity
+from regioncap.guidance.steering import BARRED, Steering, steered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,33 +40,75 @@ class DetailGuidance(nn.Module):
     the queries in training, like a BatchNorm's but never those of the batch alone, and stand still in evaluation. t is
     a learned temperature. Departs from the paper, which does not say how V_i finds its words: here by a learned query,
     for V_i need be no text vector. Where the bank is as wide as D, W_q starts as the identity (a V_i that does lie in
-    text space finds its words at once) and W_t is it. m larger than the bank means all of it.
+    text space finds its words at once) and W_t is it. With `learned` scores there is no W_q: q_i and s are those of a
+    keyword head, which phrases taught what a region is called. m larger than the bank means all of it.
     """
 
-    def __init__(self, bank: KeywordBank, dim: int, *, count: int, momentum: float, prior: float) -> None:
+    def __init__(
+        self, bank: KeywordBank, dim: int, *, count: int, momentum: float, prior: float, learned: bool = False
+    ) -> None:
         super().__init__()
         width = bank.width
         self.count = count
-        self.similarity = StandardisedSimilarity(bank, momentum=momentum, prior=prior)
-        self.norm = nn.LayerNorm(dim, elementwise_affine=False)  # W_q follows
-        self.query = nn.Linear(dim, width, bias=False)  # the statistics take off any mean
-        if width == dim:
-            nn.init.eye_(self.query.weight)
+        self.similarity: StandardisedSimilarity | LearnedScores
+        if learned:
+            self.similarity = LearnedScores(bank)
+        else:
+            self.similarity = StandardisedSimilarity(bank, momentum=momentum, prior=prior)
+            self.norm = nn.LayerNorm(dim, elementwise_affine=False)  # W_q follows
+            self.query = nn.Linear(dim, width, bias=False)  # the statistics take off any mean
+            if width == dim:
+                nn.init.eye_(self.query.weight)
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.text = nn.Identity() if width == dim else nn.Linear(width, dim, bias=False)
         # W_g [f ; f_text] in two halves: f is the same for all regions of an image.
         self.gate_fused = nn.Linear(dim, dim)
         self.gate_text = nn.Linear(dim, dim, bias=False)
 
+    def place(
+        self,
+        steering: Steering,
+        regions: Float[Tensor, "B N D"],
+        valid: Bool[Tensor, "B N"],
+        queries: Float[Tensor, "B N E"] | None = None,
+    ) -> Int8[Tensor, "B N W"]:
+        """The edits region by region: an added word goes where it is likeliest, unless a region was named for it."""
+        with torch.no_grad():
+            scores = self.similarity.all(self._asked(regions, queries)).masked_fill(~valid[..., None], BARRED)
+        best = nn.functional.one_hot(scores.argmax(1), valid.shape[1]).movedim(-1, 1).to(torch.int8)  # B N W
+        wanted = steering.detail[:, None]
+        edits = torch.where(wanted > 0, best, wanted.expand_as(best))
+        if steering.regions is None:
+            return edits
+        named = (steering.regions > 0).any(1, keepdim=True)  # B 1 W
+        edits = torch.where(named & (wanted > 0), torch.zeros_like(edits), edits)
+        return torch.where(steering.regions != 0, steering.regions, edits)
+
     def forward(
-        self, fused: Float[Tensor, "B D"], regions: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"]
+        self,
+        fused: Float[Tensor, "B D"],
+        regions: Float[Tensor, "B N D"],
+        valid: Bool[Tensor, "B N"],
+        queries: Float[Tensor, "B N E"] | None = None,
+        edits: Int8[Tensor, "B N W"] | None = None,
+        strength: float = 0.0,
     ) -> Detail:
-        """Words, gate and W_local of every region; in training the hubness statistics move too."""
-        query = self.query(self.norm(regions))  # B N E
-        if self.training:
+        """Words, gate and W_local of every region; in training the hubness statistics move too.
+
+        `queries` are what a keyword head says, needed by learned scores alone; `edits` add and drop words, see
+        `Steering`.
+        """
+        query = self._asked(regions, queries)
+        if self.training and isinstance(self.similarity, StandardisedSimilarity):
             self.similarity.update(query[valid])
-        chosen = self.similarity.nearest(query, self.count).masked_fill(~valid[..., None], 0)
-        scores = self.similarity.scores(query, chosen) * self.log_temperature.exp()
+        if edits is None:
+            chosen = self.similarity.nearest(query, self.count).masked_fill(~valid[..., None], 0)
+            scores = self.similarity.scores(query, chosen) * self.log_temperature.exp()
+        else:
+            likely = steered(self.similarity.all(query), edits, strength)
+            chosen = likely.topk(min(self.count, likely.shape[-1])).indices.masked_fill(~valid[..., None], 0)
+            scores = likely.gather(-1, chosen) * self.log_temperature.exp()
+            scores = scores.masked_fill(likely.gather(-1, chosen) <= BARRED, BARRED)
         weights = scores.softmax(-1) * valid[..., None]  # B N m
         weighted = weights[..., None] * self.similarity.words[chosen]  # B N m E
         text = self.text(weighted.sum(-2))  # B N D
@@ -73,3 +117,11 @@ class DetailGuidance(nn.Module):
         summary = local.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
         tokens = gate[..., None, :] * self.text(chosen.shape[-1] * weighted)
         return Detail(regions=local, summary=summary, words=chosen, weights=weights, tokens=tokens, gate=gate)
+
+    def _asked(self, regions: Float[Tensor, "B N D"], queries: Float[Tensor, "B N E"] | None) -> Float[Tensor, "B N E"]:
+        if isinstance(self.similarity, StandardisedSimilarity):
+            query: Tensor = self.query(self.norm(regions))
+            return query
+        if queries is None:
+            raise ValueError("these detail words are chosen by keyword heads: pass their queries")
+        return queries

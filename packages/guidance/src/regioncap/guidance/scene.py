@@ -3,11 +3,14 @@
 import math
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
 from regioncap.guidance.bank import KeywordBank
+from regioncap.guidance.learned_scores import LearnedScores
 from regioncap.guidance.similarity import StandardisedSimilarity
+from regioncap.guidance.steering import steered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,33 +35,66 @@ class SceneGuidance(nn.Module):
     Departs from the paper: (a) q instead of f: f is no text vector and of any length, and its plain products with the
     words leave the softmax flat; W_q starts as the identity; (b) E are the bank's vectors less their mean, at norm
     sqrt(D); (c) nearness to g is standardised per word and joined by how frequent the word is
-    (`StandardisedSimilarity`), with statistics set once by `calibrate`. M larger than the bank means all of it. The
-    choice itself has no gradient; the weights carry it to f.
+    (`StandardisedSimilarity`), with statistics set once by `calibrate`; (d) with `learned` scores, nearness to g gives
+    way to the log-odds s that keyword heads give a word, for the choice and, times a learned t, within the softmax:
+    what is likelier weighs more before f has its say. M larger than the bank means all of it. The choice itself has no
+    gradient; the weights carry it to f.
     """
 
-    def __init__(self, bank: KeywordBank, *, count: int, prior: float) -> None:
+    def __init__(self, bank: KeywordBank, *, count: int, prior: float, learned: bool = False) -> None:
         super().__init__()
         dim = bank.width
         self.count = count
-        self.similarity = StandardisedSimilarity(bank, momentum=1.0, prior=prior)
+        self.similarity: StandardisedSimilarity | LearnedScores
+        if learned:
+            self.similarity = LearnedScores(bank)
+            self.log_temperature = nn.Parameter(torch.zeros(()))
+        else:
+            self.similarity = StandardisedSimilarity(bank, momentum=1.0, prior=prior)
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)  # W_q follows
         self.query = nn.Linear(dim, dim, bias=False)
         nn.init.eye_(self.query.weight)
 
     def calibrate(self, g_train: Float[Tensor, "n D"]) -> None:
-        """Set the hubness statistics from the global vectors of the training images."""
-        self.similarity.fit(self._queries(g_train))
+        """Set the hubness statistics from the global vectors of the training images; learned scores have none."""
+        if isinstance(self.similarity, StandardisedSimilarity):
+            self.similarity.fit(_near_one(g_train))
 
-    def forward(self, fused: Float[Tensor, "B D"], g: Float[Tensor, "B D"]) -> Scene:
-        """Words, weights and W_global of every image."""
-        chosen = self.similarity.nearest(self._queries(g), self.count)
+    def forward(
+        self,
+        fused: Float[Tensor, "B D"],
+        g: Float[Tensor, "B D"],
+        queries: Float[Tensor, "B D"] | None = None,
+        edits: Int8[Tensor, "B W"] | None = None,
+        strength: float = 0.0,
+    ) -> Scene:
+        """Words, weights and W_global of every image.
+
+        `queries` are what a keyword head says, needed by learned scores alone; `edits` add and drop words, see
+        `Steering`.
+        """
+        learned = isinstance(self.similarity, LearnedScores)
+        if learned and queries is None:
+            raise ValueError("these scene words are chosen by keyword heads: pass their queries")
+        asked = queries if learned and queries is not None else _near_one(g)
+        if edits is None:
+            chosen = self.similarity.nearest(asked, self.count)
+        else:
+            scores = steered(self.similarity.all(asked), edits, strength)
+            chosen = scores.topk(min(self.count, scores.shape[1])).indices
         words = self.similarity.words[chosen]  # B M D
         query = self.query(self.norm(fused)).float()
         logits = (query[:, None] * words).sum(-1) / math.sqrt(words.shape[-1])
+        if learned:
+            likely = self.similarity.scores(asked, chosen)
+            if edits is not None:
+                likely = steered(likely, edits.gather(1, chosen), strength)
+            logits = logits + likely * self.log_temperature.exp()
         weights = logits.softmax(-1)
         weighted = weights[..., None] * words
         return Scene(summary=weighted.sum(1), tokens=chosen.shape[1] * weighted, words=chosen, weights=weights)
 
-    def _queries(self, g: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
-        # Of unit norm, g has tiny coordinates; near 1 they suit the statistics there are before `calibrate`.
-        return g * math.sqrt(g.shape[1])
+
+def _near_one(g: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+    # Of unit norm, g has tiny coordinates; near 1 they suit the statistics there are before `calibrate`.
+    return g * math.sqrt(g.shape[1])

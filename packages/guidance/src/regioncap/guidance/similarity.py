@@ -52,7 +52,7 @@ class StandardisedSimilarity(nn.Module):
         seen = counts > 0  # words that were added since belong neither to the mean nor to the statistics
         self.momentum = momentum
         self.register_buffer("seen", seen, persistent=False)
-        self.register_buffer("words", _centred(bank.embeddings.detach().float(), seen), persistent=False)
+        self.register_buffer("words", centred(bank.embeddings.detach().float(), seen), persistent=False)
         self.register_buffer("prior", prior * (counts.clamp(min=1) / counts[seen].mean()).log(), persistent=False)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("covariance", torch.eye(width))
@@ -96,6 +96,11 @@ class StandardisedSimilarity(nn.Module):
         scores = nn.functional.linear(queries - self.mean, keys, self.prior)
         return scores.topk(min(count, len(keys)), dim=-1).indices
 
+    def all(self, queries: Float[Tensor, "*Q E"]) -> Float[Tensor, "*Q W"]:
+        """s_w of every word."""
+        keys = self.words / (math.sqrt(self.words.shape[1]) * self.deviation[:, None])
+        return nn.functional.linear(queries.float() - self.mean, keys, self.prior)
+
     def scores(self, queries: Float[Tensor, "*Q E"], chosen: Int[Tensor, "*Q k"]) -> Float[Tensor, "*Q k"]:
         """s_w of the chosen words, in float32, differentiable in the queries."""
         centred = (queries.float() - self.mean)[..., None, :]
@@ -114,7 +119,8 @@ class StandardisedSimilarity(nn.Module):
         self.deviation.copy_(variance.clamp(min=floor.clamp(min=1e-12)).sqrt())
 
 
-def _centred(embeddings: Float[Tensor, "W E"], seen: Bool[Tensor, " W"]) -> Float[Tensor, "W E"]:
+def centred(embeddings: Float[Tensor, "W E"], seen: Bool[Tensor, " W"]) -> Float[Tensor, "W E"]:
+    """Embeddings less the mean of those `seen`, at norm sqrt(E): what all words share tells none apart."""
     # The mean of a single word is the word: less its mean nothing would be left of it.
     centred = embeddings - embeddings[seen].mean(0) if int(seen.sum()) > 1 else embeddings
     return nn.functional.normalize(centred, dim=-1) * math.sqrt(embeddings.shape[1])

@@ -1,0 +1,20 @@
+"""How keyword supervision is set up in an experiment."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from regioncap.guidance import KeywordTrainingConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeywordSupervisionConfig:
+    """What teaches the keyword heads of `guidance.retrieval learned`; similarity needs none."""
+
+    regions: Literal["captions", "phrases"] = "captions"
+    """What a region learns its words from: `captions`, that any word of its image must be one of some region;
+    `phrases`, those of the human box that it matches, from entities.jsonl in data.root."""
+    training: KeywordTrainingConfig = field(default_factory=KeywordTrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.regions not in ("captions", "phrases"):
+            raise ValueError(f"keywords.regions must be captions or phrases, got {self.regions!r}")

@@ -1,0 +1,70 @@
+"""How likely each bank word is by what keyword heads say: frequency first, then the evidence of the image."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from regioncap.guidance.bank import KeywordBank
+from regioncap.guidance.keyword_heads import gain_scale
+from regioncap.guidance.similarity import centred
+
+
+class LearnedScores(nn.Module):
+    """Log-odds that a caption holds a word.
+
+        s_w(q) = log( p_w / (1 - p_w) ) + q . e_w / sqrt(E)
+    p_w is the share of training captions (for regions: phrases) with the word; the second term, the gain, is what the
+    image adds to it. Heads and bank words meet as in `StandardisedSimilarity`: e_w are the bank's vectors less their
+    mean, of norm sqrt(E). A frequent hub has its lead in p_w, where it belongs, and the gain is free of it.
+
+    The bank is frozen and saved apart; the log-odds of p_w are a buffer. Words that were added since
+    (`KeywordBank.with_words`) count as frequent as the rarest. W words, E width, Q queries, k chosen words.
+    """
+
+    words: Tensor
+    seen: Tensor
+    prior: Tensor
+
+    def __init__(self, bank: KeywordBank) -> None:
+        super().__init__()
+        seen = torch.tensor(bank.counts) > 0
+        self.register_buffer("seen", seen, persistent=False)
+        self.register_buffer("words", centred(bank.embeddings.detach().float(), seen), persistent=False)
+        self.register_buffer("prior", torch.zeros(len(bank)))
+
+    @torch.no_grad()
+    def set_shares(self, shares: Float[Tensor, " W"]) -> None:
+        """Say how large p_w is of each word."""
+        self.prior.copy_(log_odds(shares))
+
+    def gains(self, queries: Float[Tensor, "*Q E"]) -> Float[Tensor, "*Q W"]:
+        """What each query adds to each word's log-odds."""
+        return nn.functional.linear(queries.float(), self.words) * gain_scale(self.words.shape[1])
+
+    def all(self, queries: Float[Tensor, "*Q E"]) -> Float[Tensor, "*Q W"]:
+        """s_w of every word."""
+        return self.gains(queries) + self.prior
+
+    @torch.no_grad()
+    def nearest(self, queries: Float[Tensor, "*Q E"], count: int) -> Int[Tensor, "*Q k"]:
+        """The `count` words of the highest s_w, highest first; the whole bank where it holds fewer."""
+        return self.all(queries).topk(min(count, len(self.words)), dim=-1).indices
+
+    def scores(self, queries: Float[Tensor, "*Q E"], chosen: Int[Tensor, "*Q k"]) -> Float[Tensor, "*Q k"]:
+        """s_w of the chosen words, in float32, differentiable in the queries."""
+        raw = (queries.float()[..., None, :] * self.words[chosen]).sum(-1)
+        return raw * gain_scale(self.words.shape[1]) + self.prior[chosen]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        stored = state_dict.get(f"{prefix}prior")
+        if stored is not None and len(stored) == int(self.seen.sum()) < len(self.prior):
+            added = stored.min().expand(len(self.prior) - len(stored))
+            state_dict[f"{prefix}prior"] = torch.cat([stored, added])
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def log_odds(shares: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """log p / (1 - p); shares of 0 and 1 count as a millionth less extreme."""
+    return shares.float().clamp(1e-6, 1 - 1e-6).logit()
