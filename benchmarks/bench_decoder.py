@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -263,13 +264,13 @@ def compare(rounds: int = 5) -> None:
         print(f"{case}: a search of 8 images adds {float(fresh.stdout.split()[-1]):.0f} MiB")
 
 
-def compare_bias(rounds: int = 9) -> None:
-    """With and without the word bias in turn: time over time, least and most of the rounds; then memory."""
+def compare_bias() -> None:
+    """With and without the word bias in turn: time over time, middle half of the rounds; then memory."""
     torch.set_num_threads(1)
-    clock = time.perf_counter if DEVICE == "cuda" else time.process_time
-    print("| sizes | images | k beams | precision | without, s | with, s | ratio | least - most |")
-    print("| --- | ---: | ---: | --- | ---: | ---: | ---: | --- |")
-    for name, shape in (("gpt2", GPT2), ("photos", PHOTOS)):
+    print("| sizes | case | images | k beams | precision | without, s | with, s | ratio | middle half |")
+    print("| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | --- |")
+    for name, rounds in (("gpt2", 11), ("photos", 101)):
+        shape = SHAPES[name]
         torch.manual_seed(0)
         config = replace(shape.decoder, word_bias=GatedWordBiasConfig())
         decoder = config.build(shape.vocabulary, bos=BOS, eos=EOS, pad=PAD).to(DEVICE).eval()
@@ -278,27 +279,32 @@ def compare_bias(rounds: int = 9) -> None:
                 continue
             prefix = torch.randn(images, shape.slots, decoder.width, device=DEVICE)
             valid = torch.ones(images, shape.slots, dtype=torch.bool, device=DEVICE)
-            stepping, known = decoder.incremental(precision), word_bias(decoder, images)
-            looked_for = replace(BEAM, beams=k, precision=precision)
-            times: list[list[float]] = []
-            for turn in range(rounds + 1):
-                times.append([0.0, 0.0])
-                for told in (0, 1) if turn % 2 else (1, 0):
-                    start = clock()
-                    search(stepping, prefix, valid, looked_for, bias=known if told else None)
-                    if DEVICE == "cuda":
-                        torch.cuda.synchronize()
-                    times[-1][told] = clock() - start
-            without, with_bias = (sorted(pair[told] for pair in times[1:])[rounds // 2] for told in (0, 1))
-            ratios = sorted(pair[1] / pair[0] for pair in times[1:])
-            print(
-                f"| {name} | {images} | {k} | {precision} | {without:.3f} | {with_bias:.3f} | "
-                f"{ratios[rounds // 2]:.3f} | {ratios[0]:.3f} - {ratios[-1]:.3f} |",
-                flush=True,
-            )
+            looked_for, stepping = replace(BEAM, beams=k, precision=precision), decoder.incremental(precision)
+            without = partial(search, stepping, prefix, valid, looked_for)
+            ratio = in_turn(without, partial(without, bias=word_bias(decoder, images)), rounds)
+            print(f"| {name} | search | {images} | {k} | {precision} | {ratio} |", flush=True)
+        ratio = in_turn(call_of("train", name), call_of("train_bias", name), rounds // 2)
+        print(f"| {name} | train | {shape.images} | | bfloat16 | {ratio} |", flush=True)
     for case in ("beam", "beam_bias", "train", "train_bias"):
         fresh = subprocess.run([sys.executable, __file__, case, "gpt2"], check=True, capture_output=True, text=True)
         print(f"{case}: adds {float(fresh.stdout.split()[-1]):.0f} MiB")
+
+
+def in_turn(one: Callable[[], object], other: Callable[[], object], rounds: int) -> str:
+    """Medians of two calls, and of the second's time over the first's with the quarters around it."""
+    clock = time.perf_counter if DEVICE == "cuda" else time.process_time
+    times: list[tuple[float, float]] = []
+    for turn in range(rounds + 1):
+        took = {}
+        for call in (one, other) if turn % 2 else (other, one):
+            start = clock()
+            synchronised(call)
+            took[call] = clock() - start
+        times.append((took[one], took[other]))
+    first, second = (sorted(pair[i] for pair in times[1:])[rounds // 2] for i in (0, 1))
+    ratios = sorted(pair[1] / pair[0] for pair in times[1:])
+    around = f"{ratios[rounds // 4]:.3f} - {ratios[-1 - rounds // 4]:.3f}"
+    return f"{first:.3f} | {second:.3f} | {ratios[rounds // 2]:.3f} | {around}"
 
 
 if __name__ == "__main__":
