@@ -1,6 +1,7 @@
 """Latency and peak memory of the decoder package on random boundary values, beside transformers in the same run.
 
     python benchmarks/bench_decoder.py compare    # GPT-2's own size, 20 tokens by 5 beams: ratios to `generate`
+    python benchmarks/bench_decoder.py bias       # the gated word bias: what it adds to a search and to a training step
 
     pytest benchmarks/bench_decoder.py --benchmark-only -o addopts='--import-mode=importlib -m "not slow"' \
         -o python_files='bench_*.py'
@@ -9,7 +10,8 @@
 minutes. The rest: `fused` and `tokens` make prefixes; `train` is one step (loss and gradients, bf16 autocast) with the
 captions of an image behind one prefix, `train_transformers` the same with the prefix repeated for each; `greedy`,
 `beam`, `hybrid` and `sample` search (`beam_bfloat16`, `beam_int8`: with weights laid out in that format),
-`generate_greedy` and `generate_beam` are transformers' `generate` with the same weights (tests show equal tokens).
+`generate_greedy` and `generate_beam` are transformers' `generate` with the same weights (tests show equal tokens);
+`train_bias` and `beam_bias` have a gated word bias.
 Without `-m "not slow"` GPT-2's own size is measured too. Takes about two CPU-minutes without it.
 Times are CPU time on one thread, so that a busy machine does not count; wall time where there is a GPU.
 `extra_info["peak_mib"]` is what a call adds: peak RSS of a fresh process over its level before the call (Linux), or
@@ -22,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -33,6 +36,7 @@ from torch.nn import functional
 
 from regioncap.decoder import (
     FusedPrefixConfig,
+    GatedWordBiasConfig,
     Gpt2Decoder,
     Gpt2DecoderConfig,
     SearchConfig,
@@ -75,7 +79,12 @@ SEARCHES = {
     "hybrid": replace(BEAM, greedy_tokens=4),
     "sample": replace(BEAM, method="sample"),
 }
-CASES = ("fused", "tokens", "train", "train_transformers", *SEARCHES, "generate_greedy", "generate_beam")
+CASES = (
+    *("fused", "tokens", "train", "train_bias", "train_transformers"),
+    *(*SEARCHES, "beam_bias", "generate_greedy", "generate_beam"),
+)
+KNOWN = 0.02
+"""Share of the vocabulary that is said to be known; the time does not depend on it."""
 
 
 def prefix_call(case: str, shape: Shape) -> Callable[[], object]:
@@ -89,8 +98,16 @@ def prefix_call(case: str, shape: Shape) -> Callable[[], object]:
     return lambda: stage(fused, scene, detail, regions, valid, region_detail, words)
 
 
+def word_bias(decoder: Gpt2Decoder, images: int) -> Tensor:
+    """Scores of some words of each image."""
+    return torch.rand(images, decoder.vocab_size, device=DEVICE) * (
+        torch.rand(images, decoder.vocab_size, device=DEVICE) < KNOWN
+    )
+
+
 def train_call(case: str, decoder: Gpt2Decoder, prefix: Tensor, valid: Tensor) -> Callable[[], object]:
     """One step on captions of 8 to 16 tokens."""
+    bias = word_bias(decoder, len(prefix)).requires_grad_() if case == "train_bias" else None
     tokens = torch.randint(PAD + 1, decoder.vocab_size, (len(prefix), CAPTIONS, TOKENS), device=DEVICE)
     lengths = torch.randint(8, TOKENS + 1, (len(prefix), CAPTIONS, 1), device=DEVICE)
     mask = torch.arange(TOKENS, device=DEVICE) < lengths
@@ -111,7 +128,7 @@ def train_call(case: str, decoder: Gpt2Decoder, prefix: Tensor, valid: Tensor) -
     def step() -> None:
         decoder.zero_grad()
         with torch.autocast(DEVICE, torch.bfloat16):
-            loss = repeated() if case == "train_transformers" else decoder.loss(prefix, valid, tokens, mask)
+            loss = repeated() if case == "train_transformers" else decoder.loss(prefix, valid, tokens, mask, bias=bias)
         loss.backward()
 
     return step
@@ -140,15 +157,18 @@ def call_of(case: str, name: str) -> Callable[[], object]:
     shape = SHAPES[name]
     if case in ("fused", "tokens"):
         return prefix_call(case, shape)
-    decoder = shape.decoder.build(shape.vocabulary, bos=BOS, eos=EOS, pad=PAD).to(DEVICE).eval()
+    config = replace(shape.decoder, word_bias=GatedWordBiasConfig()) if case.endswith("_bias") else shape.decoder
+    decoder = config.build(shape.vocabulary, bos=BOS, eos=EOS, pad=PAD).to(DEVICE).eval()
     prefix = torch.randn(shape.images, shape.slots, decoder.width, device=DEVICE)
     valid = torch.ones(shape.images, shape.slots, dtype=torch.bool, device=DEVICE)
     if case.startswith("train"):
         return train_call(case, decoder, prefix, valid)
     if case.startswith("generate"):
         return generate_call(SEARCHES[case.removeprefix("generate_")], decoder, prefix, valid)
-    stepping = decoder.incremental(SEARCHES[case].precision)
-    return lambda: search(stepping, prefix, valid, SEARCHES[case])
+    looked_for = SEARCHES[case.removesuffix("_bias")]
+    stepping = decoder.incremental(looked_for.precision)
+    bias = word_bias(decoder, len(prefix)) if case.endswith("_bias") else None
+    return lambda: search(stepping, prefix, valid, looked_for, bias=bias)
 
 
 def synchronised(call: Callable[[], object]) -> None:
@@ -244,8 +264,53 @@ def compare(rounds: int = 5) -> None:
         print(f"{case}: a search of 8 images adds {float(fresh.stdout.split()[-1]):.0f} MiB")
 
 
+def compare_bias() -> None:
+    """With and without the word bias in turn: time over time, middle half of the rounds; then memory."""
+    torch.set_num_threads(1)
+    print("| sizes | case | images | k beams | precision | without, s | with, s | ratio | middle half |")
+    print("| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | --- |")
+    for name, rounds in (("gpt2", 11), ("photos", 101)):
+        shape = SHAPES[name]
+        torch.manual_seed(0)
+        config = replace(shape.decoder, word_bias=GatedWordBiasConfig())
+        decoder = config.build(shape.vocabulary, bos=BOS, eos=EOS, pad=PAD).to(DEVICE).eval()
+        for images, greedy, k, precision in COMPARED:
+            if greedy or (precision == "int8" and DEVICE == "cuda"):
+                continue
+            prefix = torch.randn(images, shape.slots, decoder.width, device=DEVICE)
+            valid = torch.ones(images, shape.slots, dtype=torch.bool, device=DEVICE)
+            looked_for, stepping = replace(BEAM, beams=k, precision=precision), decoder.incremental(precision)
+            without = partial(search, stepping, prefix, valid, looked_for)
+            ratio = in_turn(without, partial(without, bias=word_bias(decoder, images)), rounds)
+            print(f"| {name} | search | {images} | {k} | {precision} | {ratio} |", flush=True)
+        ratio = in_turn(call_of("train", name), call_of("train_bias", name), rounds // 2)
+        print(f"| {name} | train | {shape.images} | | bfloat16 | {ratio} |", flush=True)
+    for case in ("beam", "beam_bias", "train", "train_bias"):
+        fresh = subprocess.run([sys.executable, __file__, case, "gpt2"], check=True, capture_output=True, text=True)
+        print(f"{case}: adds {float(fresh.stdout.split()[-1]):.0f} MiB")
+
+
+def in_turn(one: Callable[[], object], other: Callable[[], object], rounds: int) -> str:
+    """Medians of two calls, and of the second's time over the first's with the quarters around it."""
+    clock = time.perf_counter if DEVICE == "cuda" else time.process_time
+    times: list[tuple[float, float]] = []
+    for turn in range(rounds + 1):
+        took = {}
+        for call in (one, other) if turn % 2 else (other, one):
+            start = clock()
+            synchronised(call)
+            took[call] = clock() - start
+        times.append((took[one], took[other]))
+    first, second = (sorted(pair[i] for pair in times[1:])[rounds // 2] for i in (0, 1))
+    ratios = sorted(pair[1] / pair[0] for pair in times[1:])
+    around = f"{ratios[rounds // 4]:.3f} - {ratios[-1 - rounds // 4]:.3f}"
+    return f"{first:.3f} | {second:.3f} | {ratios[rounds // 2]:.3f} | {around}"
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "compare":
         compare()
+    elif sys.argv[1] == "bias":
+        compare_bias()
     else:
         print(added_mib(sys.argv[1], sys.argv[2]))

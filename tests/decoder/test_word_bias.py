@@ -373,3 +373,31 @@ def test_bad_input_is_named():
     bias[2, 5] = -torch.inf
     with pytest.raises(ValueError, match=r"word bias of image 2 of the batch is not finite.*search\.bad_words"):
         search(decoder, prefix, valid, PLAIN, UNSAID, bias=bias)
+
+
+def test_what_is_known_is_learned_to_be_said_and_what_is_false_to_be_mistrusted():
+    """New captions of random words at every step behind a prefix that tells nothing: the bias alone can know them."""
+
+    def trained(*, of_others: bool) -> tuple[float, float]:
+        torch.manual_seed(0)
+        config = Gpt2DecoderConfig(layers=1, heads=2, width=H, positions=16, dropout=0.0, word_bias=GATED)
+        decoder = config.build(V, bos=BOS, eos=EOS, pad=PAD).train()
+        prefix, valid = torch.ones(64, 1, H), torch.ones(64, 1, dtype=torch.bool)
+        optimizer = torch.optim.AdamW(decoder.parameters(), lr=2e-2)
+        for _ in range(80):
+            words = torch.rand(64, V - 4).argsort(1)[:, :6] + 4  # six different ones an image
+            tokens = F.pad(words[:, None], (1, 1), value=BOS)
+            tokens[..., -1] = EOS
+            known = torch.zeros(64, V).scatter_(1, words, 1.0)
+            known = known.flip(0) if of_others else known
+            loss = decoder.loss(prefix, valid, tokens, torch.ones_like(tokens, dtype=torch.bool), bias=known)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        opened = decoder.word_bias.log_scale.exp() * decoder.word_bias.gate_bias.sigmoid()
+        return float(loss.detach()), float(opened.detach())
+
+    (told, opened), (misled, shut) = trained(of_others=False), trained(of_others=True)
+    assert told < misled - 0.5
+    assert opened > 1.0
+    assert shut < 0.25

@@ -1,6 +1,5 @@
 """GPT-2 one word at a time (eq. 15): a prefix read once per image, then every row a token further."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -52,7 +51,7 @@ class IncrementalGpt2:
         transformer = model.transformer
         fused = model.config.activation_function == "gelu_new"
         self._words, self._places, self._ln = transformer.wte, transformer.wpe, transformer.ln_f
-        self._word_bias = copy.deepcopy(word_bias)
+        self._word_bias = word_bias.laid_out()
         self._head = project_by(model.lm_head.weight, None, precision)
 
         def projection(layer: nn.Module, activation: Activation = "none") -> Projection:
@@ -124,7 +123,7 @@ class IncrementalGpt2:
     def _logits(self, x: Float[Tensor, "R H"], unsaid: Unsaid | None) -> Float[Tensor, "R V"]:
         hidden = self._ln(x)
         logits = self._head(hidden)
-        return logits if unsaid is None else self._word_bias.stepped(logits, hidden, unsaid)
+        return logits if unsaid is None else self._word_bias(logits, hidden, unsaid)
 
 
 def _finish(block: _Block, x: Float[Tensor, "*rows H"], heard: Float[Tensor, "*rows H"]) -> Float[Tensor, "*rows H"]:
