@@ -12,7 +12,7 @@ from regioncap.encoders import ImageTextHead
 from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
-from regioncap.guidance import KeywordBank, KeywordHeads, NoGuidanceConfig, NoKeywordHeads, SemanticGuidanceConfig
+from regioncap.guidance import KeywordBank, KeywordHeads, NoKeywordHeads, SemanticGuidanceConfig
 
 
 def build_captioner(
@@ -36,6 +36,7 @@ def build_captioner(
         with quiet_transformers():
             decoder = experiment.decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
     guidance = experiment.guidance.build(dim, scene_bank, detail_bank)
+    scales = experiment.guidance.scales if isinstance(experiment.guidance, SemanticGuidanceConfig) else ()
     return Captioner(
         clip_head=copy.deepcopy(clip_head),
         text_projection=nn.Linear(text_dim, dim),
@@ -46,9 +47,7 @@ def build_captioner(
         guidance=guidance,
         spread=TokenSpread(tokenizer, guidance.keyword_words, decoder.vocab_size),
         pieces=KeywordPieces(tokenizer, guidance.keyword_words),
-        prefix=experiment.prefix.build(
-            dim, decoder.width, guided=not isinstance(experiment.guidance, NoGuidanceConfig)
-        ),
+        prefix=experiment.prefix.build(dim, decoder.width, guided=bool(scales), scales=scales),
         decoder=decoder,
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from regioncap.decoder import FusedPrefixConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
+from regioncap.decoder import FusedPrefixConfig, GatedWordBiasConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
 from regioncap.encoders import ClipHeadConfig, GridEncoderConfig, TextEncoderConfig
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.config import Experiment
@@ -30,9 +30,11 @@ def scenes() -> Experiment:
         vocabulary=VocabularyConfig(min_count=2, max_tokens=24),
         banks=KeywordBanksConfig(min_count=10, max_scene=40, max_detail=80),
         graph=RegionGraphConfig(k=3, metric="spatial", layers=2, heads=4),
-        guidance=SemanticGuidanceConfig(scene_words=4, detail_words=2),
-        prefix=TokenPrefixConfig(tokens=4),
-        decoder=Gpt2DecoderConfig(layers=2, heads=4, width=128, positions=96, dropout=0.1),
+        guidance=SemanticGuidanceConfig(retrieval="learned", scene_words=4, detail_words=2, keywords=8),
+        prefix=TokenPrefixConfig(tokens=4, kinds=("regions", "scene", "keywords")),
+        decoder=Gpt2DecoderConfig(
+            layers=2, heads=4, width=128, positions=96, dropout=0.1, word_bias=GatedWordBiasConfig()
+        ),
         phase1=PhaseConfig(share=0.7),
         phase2=PhaseConfig(share=0.3, clip_layers=2),
         train=TrainConfig(steps=700, lr=2e-3),

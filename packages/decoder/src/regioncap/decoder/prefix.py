@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+Scale = Literal["scene", "detail"]
+"""Guidance of the whole image (eq. 11) and of its regions (eq. 12)."""
 Injection = Literal["prefix", "every_position"]
 """How the vector of eq. 14 enters: before the caption, or added to the embedding of each of its words."""
 
@@ -46,9 +48,11 @@ class FusedPrefixConfig:
     def __post_init__(self) -> None:
         check_fused(self.tokens, self.hidden, self.injection, least=1)
 
-    def build(self, dim: int, width: int, *, guided: bool) -> "FusedPrefix":
-        """For joint width `dim` and decoder width `width`; `guided` says whether guidance vectors will come."""
-        return FusedPrefix(self, dim, width, guided=guided)
+    def build(
+        self, dim: int, width: int, *, guided: bool, scales: Sequence[Scale] = ("scene", "detail")
+    ) -> "FusedPrefix":
+        """For joint width `dim` and decoder width `width`; `guided` says whether guidance vectors of `scales` come."""
+        return FusedPrefix(self, dim, width, guided=guided, scales=scales)
 
 
 class FusedPrefix(nn.Module):
@@ -56,17 +60,25 @@ class FusedPrefix(nn.Module):
 
         C = [f ; W_global ; W_local],   E_vis = W_2 GELU(W_1 C)
     The paper gives E_vis to GPT-2 as "the initial hidden state input" or by "embedding space injection": the two
-    injections. Departs from it: the nonlinearity is ours (it names none), P may exceed 1, and without guidance C is f
-    alone, so that no arm carries weights that only ever see zeros. Regions and words reach it through f, W_global and
-    W_local.
+    injections. Departs from it: the nonlinearity is ours (it names none), P may exceed 1, and C has the guidance
+    vectors of the scales in use alone, so that no arm carries weights that only ever see zeros. Regions and words
+    reach it through f, W_global and W_local.
     B images, N regions, M scene words, m detail words a region, D joint width, H decoder width.
     """
 
-    def __init__(self, config: FusedPrefixConfig, dim: int, width: int, *, guided: bool) -> None:
+    def __init__(
+        self,
+        config: FusedPrefixConfig,
+        dim: int,
+        width: int,
+        *,
+        guided: bool,
+        scales: Sequence[Scale] = ("scene", "detail"),
+    ) -> None:
         super().__init__()
-        self.guided = guided
+        self.scales = tuple(scales) if guided else ()
         self.injection = config.injection
-        self.mlp = FusedTokens(config.tokens, config.hidden, config.injection, 3 * dim if guided else dim, width)
+        self.mlp = FusedTokens(config.tokens, config.hidden, config.injection, (1 + len(self.scales)) * dim, width)
 
     def forward(
         self,
@@ -86,8 +98,16 @@ class FusedPrefix(nn.Module):
         keyword_valid: Bool[Tensor, "B K"] | None = None,
     ) -> Prefix:
         """The prefix; every slot is real. The arguments are those of `TokenPrefix`, of which it reads three."""
-        told = self.mlp(torch.cat([fused, scene, detail], -1) if self.guided else fused)
+        told = self.mlp(condition(fused, scene, detail, self.scales))
         return inject(told, [], [], [], self.injection)
+
+
+def condition(
+    fused: Float[Tensor, "B D"], scene: Float[Tensor, "B D"], detail: Float[Tensor, "B D"], scales: Sequence[Scale]
+) -> Float[Tensor, "B C"]:
+    """C of eq. 13: f, and the guidance vectors of the scales that there are."""
+    own = {"scene": scene, "detail": detail}
+    return torch.cat([fused, *(own[scale] for scale in own if scale in scales)], -1)
 
 
 class FusedTokens(nn.Sequential):

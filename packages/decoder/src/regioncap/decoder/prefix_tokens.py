@@ -1,5 +1,6 @@
 """A prefix of many tokens: beside the fused vector, regions and words in tokens of their own, in any mix."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from regioncap.decoder.prefix import FusedTokens, Injection, Prefix, check_fused, inject
+from regioncap.decoder.prefix import FusedTokens, Injection, Prefix, Scale, check_fused, condition, inject
 
 TokenKind = Literal["regions", "scene", "detail", "top_detail", "keywords"]
 
@@ -42,12 +43,14 @@ class TokenPrefixConfig:
         if self.boxes and "regions" not in self.kinds:
             raise ValueError("prefix.boxes tells the tokens of regions, but prefix.kinds has no regions: add them")
 
-    def build(self, dim: int, width: int, *, guided: bool) -> "TokenPrefix":
-        """For joint width `dim` and decoder width `width`; `guided` says whether guidance vectors will come.
+    def build(
+        self, dim: int, width: int, *, guided: bool, scales: Sequence[Scale] = ("scene", "detail")
+    ) -> "TokenPrefix":
+        """For joint width `dim` and decoder width `width`; `guided` says whether guidance vectors of `scales` come.
 
         Raises ValueError if nothing of the image would reach the decoder.
         """
-        return TokenPrefix(self, dim, width, guided=guided)
+        return TokenPrefix(self, dim, width, guided=guided, scales=scales)
 
 
 class TokenPrefix(nn.Module):
@@ -67,22 +70,33 @@ class TokenPrefix(nn.Module):
     width.
     """
 
-    def __init__(self, config: TokenPrefixConfig, dim: int, width: int, *, guided: bool) -> None:
+    def __init__(
+        self,
+        config: TokenPrefixConfig,
+        dim: int,
+        width: int,
+        *,
+        guided: bool,
+        scales: Sequence[Scale] = ("scene", "detail"),
+    ) -> None:
         super().__init__()
         self.guided = guided
         self.injection, self.top, self.boxes = config.injection, config.top, config.boxes
-        self.kinds = tuple(kind for kind in config.kinds if guided or kind == "regions")
+        self.scales = tuple(scales) if guided else ()
+        self.kinds = tuple(kind for kind in config.kinds if _told(kind, self.scales))
         if not config.tokens and not self.kinds:
             raise ValueError(
                 f"prefix.tokens is 0 and prefix.kinds ({', '.join(config.kinds)}) gives no tokens"
                 f"{'' if guided else ' without guidance'}: nothing of the image would reach the decoder"
             )
         self.width = width
-        fused = 3 * dim if guided else dim
+        fused = (1 + len(self.scales)) * dim
         told = (config.tokens, config.hidden, config.injection, fused, width)
         self.mlp = FusedTokens(*told) if config.tokens else None
         if "regions" in self.kinds:
-            self.region = nn.Linear((2 if guided else 1) * dim + (5 if config.boxes else 0), width)  # [W_v W_d W_b]
+            self.region = nn.Linear(
+                (2 if "detail" in self.scales else 1) * dim + (5 if config.boxes else 0), width
+            )  # [W_v W_d W_b]
             self.region_type = _Typed(width)
         if "scene" in self.kinds:
             self.word = nn.Linear(dim, width)
@@ -129,12 +143,12 @@ class TokenPrefix(nn.Module):
         if self.mlp is None:
             told = fused.new_zeros(len(fused), 0, self.width)
         else:
-            told = self.mlp(torch.cat([fused, scene, detail], -1) if self.guided else fused)
+            told = self.mlp(condition(fused, scene, detail, self.scales))
         parts, valid = [], []
         for kind in self.kinds:
             match kind:
                 case "regions":
-                    about = [regions, region_detail] if self.guided else [regions]
+                    about = [regions, region_detail] if "detail" in self.scales else [regions]
                     about += [_geometry(_needed(region_boxes, "region_boxes"))] if self.boxes else []
                     token = self.region_type(self.region(torch.cat(about, -1))) * region_valid[..., None]
                     real = region_valid
@@ -190,6 +204,19 @@ class _Typed(nn.Module):
 
     def forward(self, x: Float[Tensor, "B N H"]) -> Float[Tensor, "B N H"]:
         return F.layer_norm(x, x.shape[-1:], self.scale) + self.kind
+
+
+def _told(kind: TokenKind, scales: Sequence[Scale]) -> bool:
+    """Whether there is anything for tokens of a kind to say."""
+    match kind:
+        case "regions":
+            return True
+        case "scene":
+            return "scene" in scales
+        case "detail" | "top_detail":
+            return "detail" in scales
+        case "keywords":
+            return bool(scales)
 
 
 def _geometry(boxes: Float[Tensor, "B N 4"]) -> Float[Tensor, "B N 5"]:

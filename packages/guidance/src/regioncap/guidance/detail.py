@@ -26,8 +26,8 @@ class Detail:
     """Soft retrieval; sums to 1 over m."""
     tokens: Float[Tensor, "B N m D"]
     """What each word adds to W_local, times m: their mean over m is `regions`."""
-    gate: Float[Tensor, "B N D"]
-    """The sigmoid of eq. 12."""
+    gate: Float[Tensor, "B N2 D"]
+    """The sigmoid of eq. 12; N2 = 0 where there are no detail words."""
 
 
 class DetailGuidance(nn.Module):
