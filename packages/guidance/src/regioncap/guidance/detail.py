@@ -74,7 +74,7 @@ class DetailGuidance(nn.Module):
     ) -> Int8[Tensor, "B N W"]:
         """The edits region by region: an added word goes where it is likeliest, unless a region was named for it."""
         with torch.no_grad():
-            scores = self.similarity.all(self._asked(regions, queries)).masked_fill(~valid[..., None], BARRED)
+            scores = self.scores(regions, queries).masked_fill(~valid[..., None], BARRED)
         best = nn.functional.one_hot(scores.argmax(1), valid.shape[1]).movedim(-1, 1).to(torch.int8)  # B N W
         wanted = steering.detail[:, None]
         edits = torch.where(wanted > 0, best, wanted.expand_as(best))
@@ -83,6 +83,10 @@ class DetailGuidance(nn.Module):
         named = (steering.regions > 0).any(1, keepdim=True)  # B 1 W
         edits = torch.where(named & (wanted > 0), torch.zeros_like(edits), edits)
         return torch.where(steering.regions != 0, steering.regions, edits)
+
+    def scores(self, regions: Float[Tensor, "B N D"], queries: Float[Tensor, "B N E"] | None) -> Float[Tensor, "B N W"]:
+        """s of every word for every region."""
+        return self.similarity.all(self._asked(regions, queries))
 
     def forward(
         self,

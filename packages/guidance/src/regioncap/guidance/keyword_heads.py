@@ -28,6 +28,8 @@ class KeywordQueries:
     """Of the whole image, among detail words."""
     regions: Float[Tensor, "B N Ed"]
     """Of each region, among detail words; zero in padding."""
+    mix: Float[Tensor, " B"]
+    """How much of what the best region says for a detail word joins what the image says for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,13 +50,16 @@ class KeywordHeadsConfig:
     hidden: int = 512
     """Width of the layer between features and text space."""
     dropout: float = 0.5
-    """Share of the features, and of that layer, dropped in training."""
+    """Share of an image's features, and of that layer, dropped in training."""
+    region_dropout: float = 0.3
+    """The same for regions, of which there are more to learn from."""
 
     def __post_init__(self) -> None:
         if self.hidden < 1:
             raise ValueError(f"keywords.heads.hidden must be at least 1, got {self.hidden}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"keywords.heads.dropout must lie in [0, 1), got {self.dropout}")
+        for name in ("dropout", "region_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"keywords.heads.{name} must lie in [0, 1), got {getattr(self, name)}")
 
     def build(
         self, pooled_dim: int, region_dim: int, scene_bank: KeywordBank, detail_bank: KeywordBank
@@ -66,11 +71,14 @@ class KeywordHeadsConfig:
 class KeywordHeads(nn.Module):
     """Three heads: scene words and detail words of an image, detail words of a region.
 
-        q = W_2 dropout(GELU( W_1 dropout((x - mean) / spread) ))
-    x is what the frozen image encoder says of the image, or of the region and where it lies. Beyond the paper, whose
-    words are found by similarity alone. A head answers in text space rather than with a number per word, so that it
-    can be asked for words it was never taught, and costs the same for a bank of any size. `keyword_training` teaches
-    them; a captioner must be trained on what heads say of images that they have not seen (DESIGN 4.3).
+        region   h_i = GELU( W_1 x_i ),                          q_i = W_2 h_i
+        image    h = GELU( W_3 [x ; max_i h_i] ),                q = W_4 h,    one such pair for scene, one for detail
+        detail words of an image gain   q . e_w / sqrt(E) + mix max_i q_i . e_w / sqrt(E)
+    x is what the frozen image encoder says of the image, x_i what it says of a region and where that lies, both less
+    their mean and over their spread, with dropout before each W. Beyond the paper, whose words are found by similarity
+    alone. A head answers in text space rather than with a number per word, so that it can be asked for words it was
+    never taught, and costs the same for a bank of any size. `keyword_training` teaches them; a captioner must be
+    trained on what heads say of images that they have not seen (DESIGN 4.3).
     """
 
     def __init__(
@@ -79,52 +87,72 @@ class KeywordHeads(nn.Module):
         super().__init__()
         self.config = config
         self.pooled_dim, self.region_dim = pooled_dim, region_dim
-        self.scene = KeywordHead(config, pooled_dim, scene_dim)
-        self.detail = KeywordHead(config, pooled_dim, detail_dim)
-        self.region = KeywordHead(config, region_dim + BOX_CHANNELS, detail_dim)
+        hidden = config.hidden
+        self.image_scaling = Scaling(pooled_dim)
+        self.region_scaling = Scaling(region_dim + BOX_CHANNELS)
+        self.region_hidden = _hidden(region_dim + BOX_CHANNELS, hidden, config.region_dropout)
+        self.scene_hidden = _hidden(pooled_dim + hidden, hidden, config.dropout)
+        self.detail_hidden = _hidden(pooled_dim + hidden, hidden, config.dropout)
+        self.region = _answer(hidden, detail_dim)
+        self.scene = _answer(hidden, scene_dim)
+        self.detail = _answer(hidden, detail_dim)
+        self.mix = nn.Parameter(torch.tensor(0.5))
 
     def calibrate(self, inputs: KeywordInputs) -> None:
         """Set mean and spread of the features to those of these images, which should be some hundreds of train."""
-        self.scene.calibrate(inputs.pooled)
-        self.detail.calibrate(inputs.pooled)
-        self.region.calibrate(_placed(inputs)[inputs.valid])
+        self.image_scaling.calibrate(inputs.pooled)
+        self.region_scaling.calibrate(_placed(inputs)[inputs.valid])
 
     def forward(self, inputs: KeywordInputs) -> KeywordQueries:
-        """Queries of the images and of their regions."""
+        """Queries of the images and of their regions, in float32."""
+        valid = inputs.valid[..., None]
+        regions = self.region_hidden(self.region_scaling(_placed(inputs)))  # B N H
+        if regions.shape[1]:
+            shown = regions.masked_fill(~valid, -torch.inf).amax(1)
+            shown = shown.masked_fill(~inputs.valid.any(1, keepdim=True), 0)
+        else:
+            shown = regions.sum(1)
+        image = torch.cat([self.image_scaling(inputs.pooled), shown], -1)
         return KeywordQueries(
-            scene=self.scene(inputs.pooled),
-            detail=self.detail(inputs.pooled),
-            regions=self.region(_placed(inputs)) * inputs.valid[..., None],
+            scene=self.scene(self.scene_hidden(image)).float(),
+            detail=self.detail(self.detail_hidden(image)).float(),
+            regions=self.region(regions).float() * valid,
+            mix=self.mix.expand(len(image)),
         )
 
 
-class KeywordHead(nn.Module):
-    """One of the heads, see `KeywordHeads`."""
+class Scaling(nn.Module):
+    """Features less their mean, over their spread."""
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, config: KeywordHeadsConfig, features: int, width: int) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("spread", torch.ones(features))
-        last = nn.Linear(config.hidden, width)
-        with torch.no_grad():  # starts near the words' frequencies
-            last.weight.mul_(0.1)
-        drop = nn.Dropout(config.dropout)
-        self.layers = nn.Sequential(drop, nn.Linear(features, config.hidden), nn.GELU(), drop, last)
 
     @torch.no_grad()
     def calibrate(self, features: Float[Tensor, "n F"]) -> None:
-        """Set mean and spread."""
+        """Set mean and spread to those of these features."""
         self.mean.copy_(features.float().mean(0))
         spread = features.float().std(0, correction=0)
         self.spread.copy_(spread.clamp(min=LEAST_SPREAD * float(spread.mean())).clamp(min=1e-6))
 
-    def forward(self, features: Float[Tensor, "*rows F"]) -> Float[Tensor, "*rows E"]:
-        """Queries, in float32."""
-        queries: Tensor = self.layers((features.float() - self.mean) / self.spread)
-        return queries.float()
+    def forward(self, features: Float[Tensor, "*rows F"]) -> Float[Tensor, "*rows F"]:
+        """In float32."""
+        return (features.float() - self.mean) / self.spread
+
+
+def _hidden(features: int, hidden: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(features, hidden), nn.GELU(), nn.Dropout(dropout))
+
+
+def _answer(hidden: int, width: int) -> nn.Linear:
+    last = nn.Linear(hidden, width)
+    with torch.no_grad():  # starts near the words' frequencies
+        last.weight.mul_(0.1)
+    return last
 
 
 def _placed(inputs: KeywordInputs) -> Float[Tensor, "B N F"]:

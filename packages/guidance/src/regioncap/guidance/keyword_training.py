@@ -12,7 +12,7 @@ from torch import Tensor
 from regioncap.guidance.bank import KeywordBank
 from regioncap.guidance.keyword_heads import KeywordHeads, KeywordHeadsConfig, KeywordInputs, KeywordQueries
 from regioncap.guidance.keyword_targets import KeywordTargets
-from regioncap.guidance.learned_scores import LearnedScores
+from regioncap.guidance.learned_scores import LearnedScores, image_gains
 
 Read = Callable[[Int[Tensor, "B"]], KeywordInputs]
 """Features of the images in these rows."""
@@ -131,7 +131,10 @@ class KeywordTeacher:
         detail = targets.detail.dense(batch, len(self._banks[1]))
         return {
             "scene": _bce(self._scene.all(said.scene), scene),
-            "detail": _bce(self._detail.all(said.detail), detail),
+            "detail": _bce(
+                image_gains(self._detail, said.detail, said.regions, inputs.valid, said.mix) + self._detail.prior,
+                detail,
+            ),
             "regions": self._region_loss(said, inputs.valid, batch, detail),
         }
 
@@ -162,10 +165,11 @@ def held_out_queries(heads: Sequence[KeywordHeads], folds: Int[Tensor, "B"], inp
     parts = {int(fold): (folds == fold).nonzero()[:, 0] for fold in folds.unique()}
     said = {fold: heads[fold](_rows(inputs, rows)) for fold, rows in parts.items()}
     order = torch.cat(list(parts.values())).argsort()
-    scene, detail, regions = (
-        torch.cat([getattr(own, name) for own in said.values()])[order] for name in ("scene", "detail", "regions")
+    scene, detail, regions, mix = (
+        torch.cat([getattr(own, name) for own in said.values()])[order]
+        for name in ("scene", "detail", "regions", "mix")
     )
-    return KeywordQueries(scene=scene, detail=detail, regions=regions)
+    return KeywordQueries(scene=scene, detail=detail, regions=regions, mix=mix)
 
 
 def _rows(inputs: KeywordInputs, rows: Int[Tensor, "b"]) -> KeywordInputs:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regioncap.guidance.bank import KeywordBank
@@ -63,6 +63,21 @@ class LearnedScores(nn.Module):
             added = stored.min().expand(len(self.prior) - len(stored))
             state_dict[f"{prefix}prior"] = torch.cat([stored, added])
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def image_gains(
+    scores: LearnedScores,
+    image: Float[Tensor, "B E"],
+    regions: Float[Tensor, "B N E"],
+    valid: Bool[Tensor, "B N"],
+    mix: Float[Tensor, " B"],
+) -> Float[Tensor, "B W"]:
+    """What an image adds to the log-odds of each detail word: its own query, and `mix` times its best region's."""
+    gains = scores.gains(image)
+    if not regions.shape[1]:
+        return gains
+    best = scores.gains(regions).masked_fill(~valid[..., None], -torch.inf).amax(1)
+    return gains + mix[:, None] * best.masked_fill(~valid.any(1, keepdim=True), 0)
 
 
 def log_odds(shares: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

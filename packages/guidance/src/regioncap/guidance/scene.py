@@ -73,10 +73,7 @@ class SceneGuidance(nn.Module):
         `queries` are what a keyword head says, needed by learned scores alone; `edits` add and drop words, see
         `Steering`.
         """
-        learned = isinstance(self.similarity, LearnedScores)
-        if learned and queries is None:
-            raise ValueError("these scene words are chosen by keyword heads: pass their queries")
-        asked = queries if learned and queries is not None else _near_one(g)
+        asked = self._asked(g, queries)
         if edits is None:
             chosen = self.similarity.nearest(asked, self.count)
         else:
@@ -85,7 +82,7 @@ class SceneGuidance(nn.Module):
         words = self.similarity.words[chosen]  # B M D
         query = self.query(self.norm(fused)).float()
         logits = (query[:, None] * words).sum(-1) / math.sqrt(words.shape[-1])
-        if learned:
+        if isinstance(self.similarity, LearnedScores):
             likely = self.similarity.scores(asked, chosen)
             if edits is not None:
                 likely = steered(likely, edits.gather(1, chosen), strength)
@@ -93,6 +90,17 @@ class SceneGuidance(nn.Module):
         weights = logits.softmax(-1)
         weighted = weights[..., None] * words
         return Scene(summary=weighted.sum(1), tokens=chosen.shape[1] * weighted, words=chosen, weights=weights)
+
+    def nearest(self, g: Float[Tensor, "B D"], queries: Float[Tensor, "B D"] | None, count: int) -> Int[Tensor, "B c"]:
+        """The `count` likeliest words of each image, whatever M."""
+        return self.similarity.nearest(self._asked(g, queries), count)
+
+    def _asked(self, g: Float[Tensor, "B D"], queries: Float[Tensor, "B D"] | None) -> Float[Tensor, "B D"]:
+        if isinstance(self.similarity, StandardisedSimilarity):
+            return _near_one(g)
+        if queries is None:
+            raise ValueError("these scene words are chosen by keyword heads: pass their queries")
+        return queries
 
 
 def _near_one(g: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regioncap.guidance.bank import KeywordBank
@@ -14,11 +14,21 @@ from regioncap.guidance.guidance import Guidance, of_another
 from regioncap.guidance.keyword_heads import KeywordQueries
 from regioncap.guidance.keyword_training import KeywordShares
 from regioncap.guidance.keywords import NO_WORD, Keywords, spread_weights, told_once
-from regioncap.guidance.learned_scores import LearnedScores
+from regioncap.guidance.learned_scores import LearnedScores, image_gains
 from regioncap.guidance.scene import Scene, SceneGuidance
 from regioncap.guidance.steering import Steering, steered, steered_gains
 
 Scale = Literal["scene", "detail"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RankedWords:
+    """Rows of the banks, likeliest first; None for a scale that is not in use."""
+
+    scene: Int[Tensor, "B c"] | None
+    detail: Int[Tensor, "B c"] | None
+    """Of the whole image."""
+    regions: Int[Tensor, "B N c"] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +162,7 @@ class SemanticGuidance(nn.Module):
             raise ValueError("guidance.retrieval learned needs what keyword heads say of the images: pass queries")
         scene = self._scene(fused, g, queries, steering)
         detail = self._detail(fused, regions, valid, queries, steering)
-        keywords = self._keywords(scene, detail, queries, steering)
+        keywords = self._keywords(scene, detail, valid, queries, steering)
         guidance = Guidance(
             scene=scene.summary,
             detail=detail.summary,
@@ -167,6 +177,33 @@ class SemanticGuidance(nn.Module):
             keywords=keywords,
         )
         return guidance if self.config.words_of == "own" else of_another(guidance, valid)
+
+    @torch.no_grad()
+    def ranked(
+        self,
+        g: Float[Tensor, "B D"],
+        regions: Float[Tensor, "B N D"],
+        valid: Bool[Tensor, "B N"],
+        queries: KeywordQueries | None = None,
+        *,
+        count: int,
+    ) -> RankedWords:
+        """The likeliest words of each scale in use, to measure retrieval by; the gate and f have no say in it.
+
+        By similarity, a detail word suits an image as well as it suits the image's best region.
+        """
+        scene = detail = of_regions = None
+        if "scene" in self.config.scales:
+            scene = self.scene.nearest(g, None if queries is None else queries.scene, count)
+        if "detail" in self.config.scales:
+            scores = self.detail.scores(regions, None if queries is None else queries.regions)
+            of_regions = scores.topk(min(count, scores.shape[-1])).indices
+            if queries is not None and self.config.retrieval == "learned":
+                likely = self._image_gains(queries, valid) + self.image_detail.prior
+                detail = likely.topk(of_regions.shape[-1]).indices
+            else:
+                detail = scores.masked_fill(~valid[..., None], -torch.inf).amax(1).topk(of_regions.shape[-1]).indices
+        return RankedWords(scene=scene, detail=detail, regions=of_regions)
 
     def _scene(
         self,
@@ -209,7 +246,12 @@ class SemanticGuidance(nn.Module):
         return self.detail(fused, regions, valid, asked, edits, steering.strength)
 
     def _keywords(
-        self, scene: Scene, detail: Detail, queries: KeywordQueries | None, steering: Steering | None
+        self,
+        scene: Scene,
+        detail: Detail,
+        valid: Bool[Tensor, "B N"],
+        queries: KeywordQueries | None,
+        steering: Steering | None,
     ) -> Keywords:
         gains, scores = [], []
         for scale, bank in (("scene", self.scene_bank), ("detail", self.detail_bank)):
@@ -217,10 +259,11 @@ class SemanticGuidance(nn.Module):
                 continue
             if self.config.retrieval == "learned":
                 assert queries is not None
-                said = queries.scene if scale == "scene" else queries.detail
-                learned = self.scene.similarity if scale == "scene" else self.image_detail
-                assert isinstance(learned, LearnedScores)
-                gain, prior = learned.gains(said), learned.prior
+                if scale == "scene":
+                    assert isinstance(self.scene.similarity, LearnedScores)
+                    gain, prior = self.scene.similarity.gains(queries.scene), self.scene.similarity.prior
+                else:
+                    gain, prior = self._image_gains(queries, valid), self.image_detail.prior
                 score = gain + prior
             else:
                 words, weights = (
@@ -240,6 +283,9 @@ class SemanticGuidance(nn.Module):
         return Keywords.of(
             torch.cat(gains, 1), torch.cat(scores, 1).masked_fill(~self.once, NO_WORD), self.config.keywords
         )
+
+    def _image_gains(self, queries: KeywordQueries, valid: Bool[Tensor, "B N"]) -> Float[Tensor, "B Wd"]:
+        return image_gains(self.image_detail, queries.detail, queries.regions, valid, queries.mix)
 
     def chosen_words(self, guidance: Guidance) -> list[ChosenWords]:
         """The words behind this stage's `guidance`, image by image."""
