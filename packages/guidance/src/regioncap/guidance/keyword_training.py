@@ -129,12 +129,10 @@ class KeywordTeacher:
         targets = self.targets
         scene = targets.scene.dense(batch, len(self._banks[0]))
         detail = targets.detail.dense(batch, len(self._banks[1]))
+        gains = image_gains(self._detail, said.detail, said.regions, inputs.valid, said.mix)
         return {
             "scene": _bce(self._scene.all(said.scene), scene),
-            "detail": _bce(
-                image_gains(self._detail, said.detail, said.regions, inputs.valid, said.mix) + self._detail.prior,
-                detail,
-            ),
+            "detail": _bce(gains + self._detail.prior, detail),
             "regions": self._region_loss(said, inputs.valid, batch, detail),
         }
 
