@@ -61,17 +61,16 @@ class RoughKeys:
     @classmethod
     def of(cls, keys: Float[Tensor, "W E"], bias: Float[Tensor, " W"]) -> "RoughKeys":
         """Round these keys; about as long as a few queries take."""
-        fill = -len(keys) % BLOCK
-        padded = functional.pad(keys, (0, 0, 0, fill))
-        rounded, step, off, size = map(torch.cat, zip(*map(_round, padded.split(ROUNDED_AT_ONCE)), strict=True))
+        fill = (0, -len(keys) % BLOCK)
+        rounded, step, off, size = map(torch.cat, zip(*map(_round, keys.split(ROUNDED_AT_ONCE)), strict=True))
         return cls(
             keys=keys,
             bias=bias,
-            rounded=rounded,
-            step=step[:, 0],
-            padded_bias=functional.pad(bias, (0, fill), value=-torch.inf),
-            rounding=(off + SLACK * size).view(-1, BLOCK),
-            size=size.view(-1, BLOCK),
+            rounded=functional.pad(rounded, (0, 0, *fill)),
+            step=functional.pad(step[:, 0], fill),
+            padded_bias=functional.pad(bias, fill, value=-torch.inf),
+            rounding=functional.pad(off + SLACK * size, fill).view(-1, BLOCK),
+            size=functional.pad(size, fill).view(-1, BLOCK),
         )
 
     def nearest(self, queries: Float[Tensor, "Q E"], count: int) -> Int[Tensor, "Q k"]:

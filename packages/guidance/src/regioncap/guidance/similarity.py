@@ -13,6 +13,8 @@ from regioncap.guidance.nearest import ROUGH_FROM, RoughKeys, nearest_keys
 # A word along which the queries hardly vary would win or lose by noise alone: its deviation counts as at least this
 # share of the bank's (root mean square).
 LEAST_DEVIATION = 0.1
+WORDS_AT_ONCE = 4096
+"""Words whose deviation is taken at a time: a large bank need not be held once more."""
 
 
 class StandardisedSimilarity(nn.Module):
@@ -123,7 +125,8 @@ class StandardisedSimilarity(nn.Module):
 
     def _follow(self) -> None:
         """Bring what follows from the statistics up to date with them."""
-        variance = ((self.words @ self.covariance) * self.words).sum(-1) / self.words.shape[1]  # W
+        parts = self.words.split(WORDS_AT_ONCE)
+        variance = torch.cat([((part @ self.covariance) * part).sum(-1) for part in parts]) / self.words.shape[1]  # W
         floor = LEAST_DEVIATION**2 * variance[self.seen].mean()
         self.deviation.copy_(variance.clamp(min=floor.clamp(min=1e-12)).sqrt())
         torch.div(self.words, math.sqrt(self.words.shape[1]) * self.deviation[:, None], out=self.keys)
@@ -132,5 +135,7 @@ class StandardisedSimilarity(nn.Module):
 
 def _centred(embeddings: Float[Tensor, "W E"], seen: Bool[Tensor, " W"]) -> Float[Tensor, "W E"]:
     # The mean of a single word is the word: less its mean nothing would be left of it.
-    centred = embeddings - embeddings[seen].mean(0) if int(seen.sum()) > 1 else embeddings
-    return nn.functional.normalize(centred, dim=-1) * math.sqrt(embeddings.shape[1])
+    many = int(seen.sum())
+    shared = seen.float() @ embeddings / many if many > 1 else torch.zeros(embeddings.shape[1])
+    centred = embeddings - shared
+    return centred.mul_(math.sqrt(embeddings.shape[1]) / centred.norm(dim=-1, keepdim=True).clamp(min=1e-12))
