@@ -220,3 +220,14 @@ def test_a_state_holds_nothing_of_the_size_of_the_bank_and_one_of_version_0_1_0_
     again = deepcopy(large)
     again.load_state_dict(state | {"deviation": torch.ones(LARGE)})
     assert torch.equal(again.deviation, large.deviation)
+
+
+def test_where_the_embeddings_lie_in_memory_changes_no_digit():
+    """A bank that is mapped from a file may begin anywhere; products of matrices differ by that."""
+    torch.manual_seed(0)
+    shifted = torch.randn(1 + 333 * 24)[1:].view(333, 24)
+    one, two = plain(shifted), plain(shifted.clone())
+    for similarity in (one, two):
+        similarity.fit(queries(200, 24))
+    for name, value in one.named_buffers():
+        assert torch.equal(value, two.get_buffer(name)), name

@@ -134,8 +134,7 @@ class StandardisedSimilarity(nn.Module):
 
 
 def _centred(embeddings: Float[Tensor, "W E"], seen: Bool[Tensor, " W"]) -> Float[Tensor, "W E"]:
+    known = embeddings if bool(seen.all()) else embeddings[seen]
     # The mean of a single word is the word: less its mean nothing would be left of it.
-    many = int(seen.sum())
-    shared = seen.float() @ embeddings / many if many > 1 else torch.zeros(embeddings.shape[1])
-    centred = embeddings - shared
+    centred = embeddings - known.mean(0) if len(known) > 1 else embeddings.clone()
     return centred.mul_(math.sqrt(embeddings.shape[1]) / centred.norm(dim=-1, keepdim=True).clamp(min=1e-12))
