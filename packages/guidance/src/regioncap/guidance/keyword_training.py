@@ -29,7 +29,7 @@ class KeywordTrainingConfig:
     """How keyword heads are taught."""
 
     heads: KeywordHeadsConfig = field(default_factory=KeywordHeadsConfig)
-    epochs: int = 10
+    epochs: int = 4
     """Passes over the training images."""
     batch_size: int = 64
     """Images a step."""
