@@ -64,6 +64,7 @@ class StandardisedSimilarity(nn.Module):
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("keys", self.words / math.sqrt(width), persistent=False)
         self._rough: RoughKeys | None = None
+        self._follow()  # to the last digit what a state that is loaded gives
 
     @torch.no_grad()
     def fit(self, queries: Float[Tensor, "Q E"]) -> None:
