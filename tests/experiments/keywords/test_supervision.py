@@ -1,0 +1,73 @@
+"""Keyword heads of a study: kept, read back, and deaf to the images they speak of."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.keywords.config import KeywordSupervisionConfig
+from regioncap.experiments.keywords.inputs import inputs_of
+from regioncap.experiments.keywords.supervision import fit_keyword_heads, load_supervision, save_supervision
+from regioncap.experiments.prepare import Prepared
+
+
+def test_what_is_saved_is_read_back(tiny: Experiment, prepared: Prepared, tmp_path: Path) -> None:
+    assert prepared.supervision is not None
+    save_supervision(prepared.supervision, tmp_path)
+    again = load_supervision(
+        tmp_path,
+        tiny.keywords.training,
+        pooled_dim=prepared.train.pooled_dim,
+        region_dim=prepared.train.region_dim,
+        scene_bank=prepared.scene_bank,
+        detail_bank=prepared.detail_bank,
+    )
+    assert len(again.folds) == tiny.keywords.training.folds
+    for one, other in zip((*again.folds, again.heads), (*prepared.supervision.folds, prepared.supervision.heads)):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name])
+    assert torch.equal(again.shares.regions, prepared.supervision.shares.regions)
+
+
+def test_what_a_training_image_is_told_does_not_depend_on_its_own_captions(
+    tiny: Experiment, prepared: Prepared
+) -> None:
+    """Image 0 is of fold 0, image 1 of fold 1: other captions of image 0 move what image 1 is told, not what it is."""
+    images = list(prepared.train_images)
+    words = " ".join(prepared.detail_bank.words[-5:])
+    images[0] = replace(images[0], captions=(words,) * len(images[0].captions))
+    fit = [
+        fit_keyword_heads(tiny.keywords.training, prepared.train, own, None, prepared.scene_bank, prepared.detail_bank)
+        for own in (prepared.train_images, images)
+    ]
+    rows = torch.tensor([0, 1])
+    one, other = (supervision.held_out(rows, prepared.train.images(rows)) for supervision in fit)
+    torch.testing.assert_close(one.detail[0], other.detail[0], atol=2e-3, rtol=0)  # the words' shares moved a little
+    assert (one.detail[1] - other.detail[1]).abs().max() > (one.detail[0] - other.detail[0]).abs().max()
+
+
+def test_held_out_queries_are_those_of_the_folds_heads(prepared: Prepared) -> None:
+    supervision = prepared.supervision
+    assert supervision is not None
+    rows = torch.tensor([3, 0])
+    images = prepared.train.images(rows)
+    said = supervision.held_out(rows, images)
+    with torch.no_grad():
+        theirs = [heads(inputs_of(images)) for heads in supervision.folds]
+    torch.testing.assert_close(said.scene[0], theirs[1].scene[0])
+    torch.testing.assert_close(said.scene[1], theirs[0].scene[1])
+
+
+def test_too_few_images_for_the_folds_are_refused(tiny: Experiment, prepared: Prepared) -> None:
+    config = replace(tiny.keywords.training, folds=len(prepared.train_images))
+    with pytest.raises(ValueError, match=r"keywords\.folds is 24, but there are 24 training images"):
+        fit_keyword_heads(
+            config, prepared.train, prepared.train_images, None, prepared.scene_bank, prepared.detail_bank
+        )
+
+
+def test_an_unknown_source_of_region_words_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"keywords\.regions must be captions or phrases, got 'boxes'"):
+        KeywordSupervisionConfig(regions="boxes")  # type: ignore[arg-type]
