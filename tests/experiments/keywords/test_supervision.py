@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.keywords.config import KeywordSupervisionConfig
 from regioncap.experiments.keywords.inputs import inputs_of
 from regioncap.experiments.keywords.supervision import fit_keyword_heads, load_supervision, save_supervision
 from regioncap.experiments.prepare import Prepared
@@ -25,7 +24,9 @@ def test_what_is_saved_is_read_back(tiny: Experiment, prepared: Prepared, tmp_pa
         detail_bank=prepared.detail_bank,
     )
     assert len(again.folds) == tiny.keywords.training.folds
-    for one, other in zip((*again.folds, again.heads), (*prepared.supervision.folds, prepared.supervision.heads)):
+    for one, other in zip(
+        (*again.folds, again.heads), (*prepared.supervision.folds, prepared.supervision.heads), strict=True
+    ):
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name])
     assert torch.equal(again.shares.regions, prepared.supervision.shares.regions)
@@ -35,17 +36,18 @@ def test_what_a_training_image_is_told_does_not_depend_on_its_own_captions(
     tiny: Experiment, prepared: Prepared
 ) -> None:
     """Image 0 is of fold 0, image 1 of fold 1: other captions of image 0 move what image 1 is told, not what it is."""
+    config = replace(tiny.keywords.training, epochs=20, learning_rate=5e-3)
     images = list(prepared.train_images)
     words = " ".join(prepared.detail_bank.words[-5:])
     images[0] = replace(images[0], captions=(words,) * len(images[0].captions))
     fit = [
-        fit_keyword_heads(tiny.keywords.training, prepared.train, own, None, prepared.scene_bank, prepared.detail_bank)
+        fit_keyword_heads(config, prepared.train, own, None, prepared.scene_bank, prepared.detail_bank)
         for own in (prepared.train_images, images)
     ]
     rows = torch.tensor([0, 1])
     one, other = (supervision.held_out(rows, prepared.train.images(rows)) for supervision in fit)
-    torch.testing.assert_close(one.detail[0], other.detail[0], atol=2e-3, rtol=0)  # the words' shares moved a little
-    assert (one.detail[1] - other.detail[1]).abs().max() > (one.detail[0] - other.detail[0]).abs().max()
+    moved = (one.detail - other.detail).abs().amax(1)
+    assert 0 < moved[0] < 0.3 * moved[1]  # of itself it hears no more than that all words' shares moved a little
 
 
 def test_held_out_queries_are_those_of_the_folds_heads(prepared: Prepared) -> None:
@@ -66,8 +68,3 @@ def test_too_few_images_for_the_folds_are_refused(tiny: Experiment, prepared: Pr
         fit_keyword_heads(
             config, prepared.train, prepared.train_images, None, prepared.scene_bank, prepared.detail_bank
         )
-
-
-def test_an_unknown_source_of_region_words_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"keywords\.regions must be captions or phrases, got 'boxes'"):
-        KeywordSupervisionConfig(regions="boxes")  # type: ignore[arg-type]
