@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -26,33 +25,6 @@ OWNER = "owner"
 """User attribute of a trial: who runs it, or ran it last."""
 _UNSIGNED = timedelta(seconds=60)
 """Time in which an owner must have signed a trial that it took."""
-
-
-class Owners(Protocol):
-    """Signs of life, given and read."""
-
-    name: str
-    """This command's."""
-
-    def before_taking(self, trial_id: int) -> None:
-        """This command is about to take a trial."""
-
-    def taken(self, trials: Iterable[int]) -> None:
-        """The ids of all trials that this command holds now."""
-
-    def reap(self, study: optuna.Study) -> None:
-        """Fail the trials whose owners died, and hand them to `requeue`."""
-
-    def close(self) -> None:
-        """This command holds no trial any more."""
-
-
-def owners_of(storage: BaseStorage, journal: Path | None, requeue: Requeue) -> Owners:
-    """The kind of owners that a storage has; `requeue` is what the storage was opened with."""
-    if journal is not None:
-        return LockOwners(storage, journal, requeue)
-    assert isinstance(storage, BaseHeartbeat)
-    return HeartbeatOwners(storage)
 
 
 class LockOwners:
@@ -143,6 +115,18 @@ class HeartbeatOwners:
                 except Exception:
                     # The command itself runs into a database that is gone, and says so; a short gap is forgiven.
                     break
+
+
+Owners = LockOwners | HeartbeatOwners
+"""Signs of life, given and read."""
+
+
+def owners_of(storage: BaseStorage, journal: Path | None, requeue: Requeue) -> Owners:
+    """The kind of owners that a storage has; `requeue` is what the storage was opened with."""
+    if journal is not None:
+        return LockOwners(storage, journal, requeue)
+    assert isinstance(storage, BaseHeartbeat)
+    return HeartbeatOwners(storage)
 
 
 def _new_name() -> str:

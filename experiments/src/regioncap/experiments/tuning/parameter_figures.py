@@ -44,20 +44,19 @@ def contour(trials: Sequence[FrozenTrial], pair: tuple[str, str], title: str) ->
     """CIDEr over two parameters: surfaces between the finished trials, which are the points."""
     figure, place = plt.subplots(figsize=(6.5, 4.8), layout="constrained")
     first, second = axes_of(trials, pair)
-    x = np.array([first.place(trial.params[first.name]) for trial in trials])
-    y = np.array([second.place(trial.params[second.name]) for trial in trials])
+    # In logarithms for what is searched in logarithms, so that the triangles between points are those that one sees.
+    x, y = (axis.along([trial.params[axis.name] for trial in trials]) for axis in (first, second))
     cider = np.array([trial.values[0] for trial in trials])
-    # Triangles are drawn where the sampler looked: in logarithms for what is searched in logarithms.
-    flat_x, flat_y = (np.log10(at) if axis.log else at for axis, at in ((first, x), (second, y)))
     try:
-        triangles = Triangulation(flat_x, flat_y)
-        shown = place.tricontourf(Triangulation(x, y, triangles.triangles), cider, levels=10, cmap=_MAP)
+        shown = place.tricontourf(Triangulation(x, y), cider, levels=10, cmap=_MAP)
     except (RuntimeError, ValueError):  # all points on one line
         shown = None
     points = place.scatter(x, y, c=cider, cmap=_MAP, s=36, edgecolors="white", linewidths=0.8, zorder=3)
+    place.use_sticky_edges = False  # the outermost points would be cut in half
+    place.margins(0.06)
     _mark(place, trials, x.tolist(), y.tolist())
-    first.dress(place, "x")
-    second.dress(place, "y")
+    first.dress(place, "x", logarithms=True)
+    second.dress(place, "y", logarithms=True)
     figure.colorbar(shown or points, ax=place, label=_CIDER)
     place.set_title(title, fontsize=11)
     return figure
@@ -100,7 +99,7 @@ def _mark(place: Axes, trials: Sequence[FrozenTrial], x: Sequence[float], y: Seq
                            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.7})  # fmt: skip
 
 
-def _ends(place: Axes, at: float, low: str, high: str) -> None:
+def _ends(place: Axes, at: int, low: str, high: str) -> None:
     for y, text, align in ((-0.03, low, "top"), (1.03, high, "bottom")):
         place.text(at, y, text, ha="center", va=align, fontsize=8,
                    bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"})  # fmt: skip
