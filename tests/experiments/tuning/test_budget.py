@@ -243,3 +243,33 @@ def trial_of(state: TrialState) -> FrozenTrial:
         user_attrs={},
         system_attrs={"since": str(datetime.now())} if over else {},
     )
+
+
+def test_one_worker_gives_the_same_study_twice(tmp_path: Path) -> None:
+    """Beyond the sampler's random beginnings, too."""
+    found = []
+    for name in "ab":
+        study, taking, _ = new_study(tmp_path / name, 16)
+        while (trial := taking.take()) is not None:
+            x, y = trial.suggest_float("x", 0.0, 1.0), trial.suggest_int("y", 1, 9)
+            taking.done(trial, [(x - 0.3) ** 2 + y], TrialState.COMPLETE)
+        found.append([trial.params for trial in study.trials])
+    assert found[0] == found[1]
+    assert len({str(parameters) for parameters in found[0]}) == 16
+
+
+def test_what_a_trial_is_drawn_from_knows_of_those_that_run(tmp_path: Path) -> None:
+    """The sampler is told of every trial that was taken before, and keeps away from those that run."""
+    _, taking, _ = new_study(tmp_path, 30)
+    for _ in range(12):
+        trial = taking.take()
+        assert trial is not None
+        taking.done(trial, [trial.suggest_float("x", 0.0, 1.0)], TrialState.COMPLETE)
+    seen: list[int] = []
+    for _ in range(3):
+        trial = taking.take()
+        assert trial is not None
+        trial.suggest_float("x", 0.0, 1.0)
+        cached = trial.study._thread_local.cached_all_trials
+        seen.append(sum(each.state == TrialState.RUNNING for each in cached))
+    assert seen == [1, 2, 3]
