@@ -12,6 +12,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap extract PRESET --out STORE             what the image encoder says of every picture, once, for every study
   regioncap ablate PRESET --seeds N --out DIR      the study: every arm, scored on dev, as a table and in MLflow
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
+  regioncap tune PRESET --trials N --out DIR        better settings (Optuna); DIR/best.json is what train --config takes
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
   regioncap sweep-search CHECKPOINT --out DIR      what greedy tokens, beams and precisions cost and give
@@ -33,6 +34,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "caption",
+    "tune",
     "sweep-search",
     "pretrain-decoder",
     "distil",
@@ -67,6 +69,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands import metrics
 
         return metrics.score_command(arguments) if name == "score" else metrics.metrics_command(arguments)
+    if name == "tune":
+        from regioncap.experiments.commands.tune import tune_command
+
+        return tune_command(arguments)
     if name == "extract":
         from regioncap.experiments.commands.extract import extract_command
 
