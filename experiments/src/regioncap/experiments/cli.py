@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from regioncap.experiments.commands.parsing import fail
 from regioncap.experiments.metrics import JavaWorkerError
+from regioncap.experiments.unreachable import UnreachableError
 
 _HELP = """\
 RegionCap: image captioning by region graphs and multi-scale semantic guidance (Wang et al. 2025)
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(name, rest)
     except KeyboardInterrupt:
         return fail("interrupted; what is finished is kept, --resume goes on from it")
+    except UnreachableError as error:
+        return fail(str(error), error.exit_status)
     except (ValueError, JavaWorkerError, OSError) as error:
         # Everything that a user can mend is raised as one of these, with a message that names the file or the field.
         return fail(str(error))

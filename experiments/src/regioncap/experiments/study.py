@@ -302,8 +302,7 @@ class _Study:
         print_table(rows, self.title)
         for name in ("table.json", "table.md", "table.png"):
             self.tracker.file(self.parent, self.options.out / name)
-        means = {f"{row.arm}.CIDEr": 100 * row.metrics["CIDEr"].mean for row in rows}
-        self.tracker.scores(self.parent, {_mlflow_key(name): value for name, value in means.items()})
+        self.tracker.scores(self.parent, {f"CIDEr/{row.arm}": 100 * row.metrics["CIDEr"].mean for row in rows})
         print(f"Table, figure, captions and checkpoints: {self.options.out}; dashboard: {self.tracker.dashboard}")
 
 
@@ -316,8 +315,3 @@ def _shown(values: Mapping[str, float]) -> dict[str, float]:
 def _in_percent(values: Mapping[str, float]) -> dict[str, float]:
     """A point of the curves with its metric as the table prints it."""
     return {name: 100 * value if name == "dev.cider" else value for name, value in values.items()}
-
-
-def _mlflow_key(name: str) -> str:
-    """MLflow's keys know no plus sign."""
-    return name.replace("+", "_plus_").replace("._plus_", ".").lstrip("_")
