@@ -4,7 +4,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from regioncap.experiments.environment import environment
 from regioncap.experiments.unreachable import UnreachableError
 
 _DATABASES = ("postgresql", "mysql", "mssql")
@@ -111,20 +112,9 @@ def _alone(uri: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _impatient() -> Iterator[None]:
+def _impatient() -> AbstractContextManager[None]:
     """A server that is not there is no reason to wait for minutes, as MLflow does for one that is only busy."""
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_PATIENCE_S)}
-    before = {name: os.environ.get(name) for name in patience}
-    os.environ.update(patience)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(_PATIENCE_S))
 
 
 def _without_password(uri: str) -> str:

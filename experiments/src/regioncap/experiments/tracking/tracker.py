@@ -20,6 +20,7 @@ from PIL import Image
 
 from regioncap.experiments.config_io import flatten, to_dict
 from regioncap.experiments.data.dataset import CaptionData
+from regioncap.experiments.serving import log_captioner
 from regioncap.experiments.tracking.metric_names import metric_name
 from regioncap.experiments.tracking.notes import NOTE, command_line
 from regioncap.experiments.tracking.store import open_store
@@ -148,6 +149,14 @@ class StudyTracker:
     def file(self, run_id: str, file: Path, folder: str | None = None) -> None:
         """Any file of the study, such as its table, at the top or in a `folder` of the run."""
         self.client.log_artifact(run_id, str(file), folder)
+
+    @_reached
+    def model(self, run_id: str, checkpoint: Path, name: str, *, picture: Path, cider: float, images: int) -> str:
+        """The run's checkpoint as a model to be served, a version of `name` in the registry; returns its address.
+
+        See `serving.log_captioner`.
+        """
+        return log_captioner(self.client, run_id, checkpoint, name=name, picture=picture, cider=cider, images=images)
 
     @_reached
     def describe(self, run_id: str, text: str) -> None:
