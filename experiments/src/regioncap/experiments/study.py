@@ -250,7 +250,7 @@ class _Study:
         folder = job.out / "pictures"
         folder.mkdir(exist_ok=True)
         paths = [image.path for image in self.prepared.dev_images[:count]]
-        draw(checkpoint.captioner, generated, paths, [folder / f"{path.stem}.png" for path in paths])
+        draw(checkpoint.captioner, generated, paths, [folder / f"{path.stem}.jpg" for path in paths])
         return folder
 
     def _rows(self) -> list[StudyRow]:

@@ -12,12 +12,13 @@ from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.metrics import METRICS, Scores
 from regioncap.experiments.report import StudyRow
+from regioncap.experiments.scoring.table import p_text
 from regioncap.experiments.tracking import StudyTracker
 from regioncap.experiments.tracking.notes import command_line, note, picture_address, table_of
 from regioncap.experiments.worker import ArmJob, Message
 
 _THUMBNAIL = "thumbnail.png"
-_WIDEST = 420
+_WIDEST = 320
 """Pixels of the picture in a description."""
 
 
@@ -50,7 +51,7 @@ class StudyLog:
         if job.name not in self._open:
             says = ARMS[job.arm].says
             run_id = self.tracker.run(job.name, job.experiment, self.parent, arm=job.arm, says=says)
-            self.tracker.describe(run_id, note(f"**{job.name}** of {self.title}: {says}. Training goes on."))
+            self.tracker.describe(run_id, note(f"**{job.name}**: {says}. {self.title}. Training goes on."))
             self._open[job.name] = run_id
         return self._open[job.name]
 
@@ -76,14 +77,14 @@ class StudyLog:
         shown = self._thumbnail(run_id, first) if first else ""
         names = [name for name in METRICS if name in percent]
         lines = table_of(names, [[f"{percent[name]:.1f}" for name in names]])
-        says = f"**{job.name}** of {self.title}: {ARMS[job.arm].says}."
+        says = f"**{job.name}**: {ARMS[job.arm].says}. {self.title}."
         self.tracker.describe(run_id, note(says, command=command_line(), table=lines, picture=shown))
         self.tracker.end(self._open.pop(job.name))
 
     def fail(self, job: ArmJob, error: str) -> None:
         """A job that ended without a result."""
         run_id = self._open.pop(job.name)
-        self.tracker.describe(run_id, note(f"**{job.name}** of {self.title} failed: {error}", command=command_line()))
+        self.tracker.describe(run_id, note(f"**{job.name}** failed: {error}. {self.title}.", command=command_line()))
         self.tracker.end(run_id, "FAILED")
 
     def table(self, rows: Sequence[StudyRow]) -> None:

@@ -2,9 +2,13 @@
 
 from mlflow.entities import ViewType
 
+from regioncap.experiments.arms import RETRIEVAL
 from regioncap.experiments.tracking.store import MlflowStore
 
 _LATEST = 5
+_WORKFLOW = "?workflowType=machine_learning"
+"""Opens the interface's pages for training runs; on its own it shows those for chats."""
+_FLOOR = f"CIDEr/{RETRIEVAL}"
 
 
 def guide(store: MlflowStore, address: str) -> str:
@@ -24,10 +28,11 @@ def guide(store: MlflowStore, address: str) -> str:
     lines.append("The latest:")
     for run in runs:
         info = run.info
-        best = max(((value, key) for key, value in run.data.metrics.items() if key.startswith("CIDEr/")), default=None)
+        arms = {key: value for key, value in run.data.metrics.items() if key.startswith("CIDEr/") and key != _FLOOR}
+        best = max(((value, key) for key, value in arms.items()), default=None)
         told = f", best CIDEr {best[0]:.1f} ({best[1].removeprefix('CIDEr/')})" if best else ""
         lines.append(f"  {info.run_name} ({info.status.lower()}{told})")
-        lines.append(f"    {address}/#/experiments/{info.experiment_id}/runs/{info.run_id}")
+        lines.append(f"    {address}/#/experiments/{info.experiment_id}/runs/{info.run_id}{_WORKFLOW}")
     return "\n".join(
         [
             *lines,

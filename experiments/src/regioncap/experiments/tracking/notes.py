@@ -1,9 +1,9 @@
 """Descriptions of runs and experiments in Markdown: what this is, the command that made it, its table, a picture."""
 
+import itertools
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow's interface shows as a description."""
@@ -14,6 +14,12 @@ _LONGEST = 7900
 def command_line() -> str:
     """The words that started this process, to be typed again."""
     return shlex.join(["regioncap", *sys.argv[1:]])
+
+
+def program() -> str:
+    """The command without its flags: `regioncap ablate scenes`."""
+    words = itertools.takewhile(lambda word: not word.startswith("-") and "/" not in word, sys.argv[1:])
+    return " ".join(["regioncap", *words])
 
 
 def note(says: str, *, command: str = "", table: Sequence[str] = (), picture: str = "") -> str:
@@ -38,13 +44,10 @@ def picture_address(run_id: str, path: str) -> str:
 
 def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table; all columns but the first are figures."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    # MLflow sets the columns so close that their heads touch.
+    heads = [columns[0], *(f"\u00a0\u00a0{head}" for head in columns[1:])]
+    lines = [heads, ["---", *["---:"] * (len(columns) - 1)], *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-
-
-def folder_name(folder: Path) -> str:
-    """What a folder is called, whatever way it was named."""
-    return folder.resolve().name
 
 
 def _cut(text: str) -> str:

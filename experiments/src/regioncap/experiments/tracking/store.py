@@ -15,8 +15,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from regioncap.experiments.environment import environment
+from regioncap.experiments.tracking.notes import NOTE
 from regioncap.experiments.unreachable import UnreachableError
 
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""The interface then opens an experiment as one of training runs, not of chats."""
 _DATABASES = ("postgresql", "mysql", "mssql")
 _PATIENCE_S = 10
 """Seconds that the first answer of a server or database may take."""
@@ -45,7 +48,7 @@ class MlflowStore:
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 artifacts = (self.home / "mlartifacts" / name).as_uri() if self.uri.startswith("sqlite:") else None
-                tags = {"mlflow.note.content": description} if description else None
+                tags = _KIND | ({NOTE: description} if description else {})
                 try:
                     return self.client.create_experiment(name, artifacts, tags)
                 except MlflowException:  # another machine was faster

@@ -22,7 +22,7 @@ from regioncap.experiments.config_io import flatten, to_dict
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.serving import log_captioner
 from regioncap.experiments.tracking.metric_names import metric_name
-from regioncap.experiments.tracking.notes import NOTE, command_line
+from regioncap.experiments.tracking.notes import NOTE, program
 from regioncap.experiments.tracking.store import open_store
 from regioncap.experiments.unreachable import UnreachableError
 
@@ -88,7 +88,7 @@ class StudyTracker:
         with self._remembering() as runs:
             if name in runs and self._taken_up(runs[name]):
                 return runs[name]
-            tags |= {"mlflow.source.name": command_line()[:500], "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
+            tags |= {"mlflow.source.name": program(), "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
             if parent is not None:
                 tags["mlflow.parentRunId"] = parent
             run = self.client.create_run(self.experiment_id, tags=tags, run_name=title or name)
@@ -107,7 +107,7 @@ class StudyTracker:
         inputs = []
         for split, context in splits.items():
             dataset = Dataset(
-                name=f"{data.name} {split}", digest=digest[:36], source_type="local", source=json.dumps(where)
+                name=f"{data.name} {split}", digest=digest[:8], source_type="local", source=json.dumps(where)
             )
             tag = InputTag(key="mlflow.data.context", value=context)
             inputs.append(DatasetInput(dataset=dataset, tags=[tag]))
