@@ -13,6 +13,7 @@ from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.metrics import METRICS, Scores
 from regioncap.experiments.report import StudyRow
 from regioncap.experiments.scoring.table import p_text
+from regioncap.experiments.scoring.table import p_text
 from regioncap.experiments.tracking import StudyTracker
 from regioncap.experiments.tracking.notes import command_line, note, picture_address, table_of
 from regioncap.experiments.worker import ArmJob, Message
@@ -97,7 +98,7 @@ class StudyLog:
             [
                 row.arm,
                 *(f"{100 * row.metrics[name].mean:.1f}" for name in names),
-                "" if row.p is None else f"{row.p:.3f}",
+                "" if row.p is None else p_text(row.p).removeprefix("p").strip(),
             ]
             for row in rows
         ]
