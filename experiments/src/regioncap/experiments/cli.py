@@ -13,6 +13,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap extract PRESET --out STORE             what the image encoder says of every picture, once, for every study
   regioncap ablate PRESET --seeds N --out DIR      the study: every arm, scored on dev, as a table and in MLflow
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
+  regioncap tune PRESET --trials N --out DIR        better settings (Optuna); DIR/best.json is what train --config takes
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
   regioncap sweep-search CHECKPOINT --out DIR      what greedy tokens, beams and precisions cost and give
@@ -34,6 +35,7 @@ COMMANDS = (
     "extract",
     "ablate",
     "train",
+    "tune",
     "evaluate",
     "caption",
     "sweep-search",
@@ -82,6 +84,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands.dashboard import dashboard_command
 
         return dashboard_command(arguments)
+    if name == "tune":
+        from regioncap.experiments.commands.tune import tune_command
+
+        return tune_command(arguments)
     if name == "extract":
         from regioncap.experiments.commands.extract import extract_command
 

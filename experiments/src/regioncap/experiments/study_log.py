@@ -13,7 +13,6 @@ from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.metrics import METRICS, Scores
 from regioncap.experiments.report import StudyRow
 from regioncap.experiments.scoring.table import p_text
-from regioncap.experiments.scoring.table import p_text
 from regioncap.experiments.tracking import StudyTracker
 from regioncap.experiments.tracking.notes import command_line, note, picture_address, table_of
 from regioncap.experiments.worker import ArmJob, Message
