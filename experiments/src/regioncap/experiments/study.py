@@ -28,16 +28,15 @@ from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
 from regioncap.experiments.progress import StudyProgress
-from regioncap.experiments.report import MetricSummary, StudyRow, print_table, write_study
+from regioncap.experiments.report import StudyRow, print_table, write_study
+from regioncap.experiments.reporting.rows import ScoredRun, study_rows
 from regioncap.experiments.retrieval import retrieve
-from regioncap.experiments.scores_file import write_scores
-from regioncap.experiments.statistics import paired_bootstrap
+from regioncap.experiments.scores_file import SCORES, write_scores
 from regioncap.experiments.study_file import write_study_file
 from regioncap.experiments.study_log import StudyLog
 from regioncap.experiments.worker import ArmJob, finished
 from regioncap.experiments.workers import ArmWorkers
 
-SCORES = "scores.json"
 _LOGGED = "logged"
 
 
@@ -254,29 +253,20 @@ class _Study:
         return folder
 
     def _rows(self) -> list[StudyRow]:
-        order = [arm for arm in (RETRIEVAL, *ARMS) if arm in self.scores]
-        rows = []
-        for arm in order:
-            scores, results = list(self.scores[arm].values()), list(self.results[arm].values())
-            names = scores[0].corpus
-            against = ARMS[arm].against if arm in ARMS else None
-            rows.append(
-                StudyRow(
+        return study_rows(
+            [
+                ScoredRun(
                     arm=arm,
-                    seeds=len(scores),
-                    metrics={name: MetricSummary.of(each.corpus[name] for each in scores) for name in names},
-                    p=self._p(arm, against) if against in self.scores else None,
-                    against=against if against in self.scores else None,
-                    parameters=results[0]["parameters"],
-                    train_cpu_s=sum(result["train_cpu_s"] for result in results) / len(results),
-                    missing=scores[0].missing,
+                    corpus=scores.corpus,
+                    cider=scores.of("CIDEr"),
+                    missing=scores.missing,
+                    parameters=self.results[arm][seed]["parameters"],
+                    train_cpu_s=self.results[arm][seed]["train_cpu_s"],
                 )
-            )
-        return rows
-
-    def _p(self, arm: str, against: str) -> float:
-        pair = [[each.of("CIDEr") for each in self.scores[name].values()] for name in (arm, against)]
-        return paired_bootstrap(*pair)
+                for arm, seeds in self.scores.items()
+                for seed, scores in seeds.items()
+            ]
+        )
 
     def _report(self, rows: Sequence[StudyRow]) -> None:
         curves = {

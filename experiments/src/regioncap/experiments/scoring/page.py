@@ -37,8 +37,16 @@ def page_html(
     their hash alone, so no caption can become one.
     """
     data = page_data(comparison, references=references, pictures=pictures, folder=folder, images=images, seed=seed)
+    return fill_page(data, styles=("page.css",), scripts=("drawing.js", "page.js"), page="page.html")
+
+
+def fill_page(data: Any, *, styles: Sequence[str], scripts: Sequence[str], page: str) -> str:
+    """A page of the assets with `data` in it. Only these styles and scripts run in it."""
     assets = files("regioncap.experiments.scoring") / "assets"
-    style, script, page = ((assets / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html"))
+    style, script = (
+        "\n".join((assets / name).read_text(encoding="utf-8") for name in names) for names in (styles, scripts)
+    )
+    text = (assets / page).read_text(encoding="utf-8")
     parts = {
         "{{style-hash}}": _hash(style),
         "{{script-hash}}": _hash(script),
@@ -46,9 +54,9 @@ def page_html(
         "{{script}}": script,
         "{{data}}": _inert(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))),
     }
-    for mark, text in parts.items():
-        page = page.replace(mark, text, 1)
-    return page
+    for mark, part in parts.items():
+        text = text.replace(mark, part, 1)
+    return text
 
 
 def page_data(
