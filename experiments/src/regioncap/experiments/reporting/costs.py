@@ -82,8 +82,8 @@ def benchmark_table(file: Path) -> ReportTable:
         machine = stored.get("machine_info", {}).get("cpu", {}).get("brand_raw", "")
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{file} is no file of pytest-benchmark ({type(error).__name__}: {error}); write one with `pytest benchmarks "
-            "--benchmark-only --benchmark-json FILE`"
+            f"{file} is no file of pytest-benchmark ({type(error).__name__}: {error}); write one with "
+            "`pytest benchmarks --benchmark-only --benchmark-json FILE`"
         ) from error
     head = ("stage", "median, ms", "IQR, ms", "rounds", "peak, MiB")
     return ReportTable(title="Latency and memory of the stages", head=head, rows=rows, note=machine)

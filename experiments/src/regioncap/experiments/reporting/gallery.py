@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def choose(scores: np.ndarray[Any, np.dtype[np.float64]], most: int, seed: int) 
     """
     apart = scores.max(axis=0) - scores.min(axis=0)
     rankings = [np.argsort(-apart, kind="stable").tolist()]
-    for before, after in zip(scores, scores[1:], strict=False):
+    for before, after in pairwise(scores):
         ascending = np.argsort(after - before, kind="stable").tolist()
         rankings += [ascending[::-1], ascending]
     ascending = np.argsort(scores.mean(axis=0), kind="stable").tolist()

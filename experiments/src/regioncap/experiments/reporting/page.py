@@ -46,7 +46,7 @@ def report_data(report: Report) -> dict[str, Any]:
         ],
         "tuning": {"name": report.tuning.name, "figures": report.tuning.figures} if report.tuning else None,
         "gallery": report.gallery or None,
-        "palette": ["#%02x%02x%02x" % colour for colour in PALETTE],
+        "palette": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in PALETTE],
     }
 
 

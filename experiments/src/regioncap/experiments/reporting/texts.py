@@ -7,10 +7,7 @@ from regioncap.experiments.reporting.tables import latex, markdown
 
 def report_markdown(report: Report) -> str:
     """The study's table with its legend, then costs, latencies and trials."""
-    if report.rows:
-        start = table_markdown(report.rows, report.title, report.notes)
-    else:
-        start = f"# {report.title}\n"
+    start = table_markdown(report.rows, report.title, report.notes) if report.rows else f"# {report.title}\n"
     command = f"\n```\n{report.command}\n```\n" if report.command else ""
     return start + command + ("\n" + markdown(report.tables) if report.tables else "")
 
