@@ -29,10 +29,10 @@ def learning_curves(arms: Mapping[str, Sequence[FinishedRun]]) -> dict[str, dict
     return {name: {arm: _summary(by_step) for arm, by_step in points[name].items()} for name in names}
 
 
-def _summary(by_step: Mapping[int, Sequence[float]]) -> dict[str, list[float]]:
+def _summary(by_step: Mapping[int, Sequence[float]]) -> dict[str, list[int] | list[float]]:
     steps = sorted(by_step)
     return {
-        "steps": list(steps),
+        "steps": steps,
         "mean": [_short(sum(by_step[step]) / len(by_step[step])) for step in steps],
         "low": [_short(min(by_step[step])) for step in steps],
         "high": [_short(max(by_step[step])) for step in steps],

@@ -89,7 +89,7 @@ def _read(place: Path, folder: Path, seen: set[str]) -> FinishedRun | None:
             missing=scores["missing"],
             parameters=int(result["parameters"]),
             train_cpu_s=float(result["train_cpu_s"]),
-            history=tuple(result["history"]),
+            history=tuple({name: float(value) for name, value in point.items()} for point in result["history"]),
             per_image={image: {name: row[name] / 100 for name in metrics} for image, row in images.items() if first},
             captions={image: row["caption"] for image, row in images.items() if first},
             warnings=tuple(scores["warnings"]),

@@ -33,7 +33,7 @@ function edges(pairs, boxes) {
 
 /** A region's word in its upper left corner, unless an earlier word is there. */
 function regionWords({ words: said, shown }, boxes, height) {
-  const size = 46;
+  const size = 46; // as the style sheet has it
   const taken = [];
   const found = [];
   for (let rank = 0; rank < shown; rank++) {
@@ -47,7 +47,7 @@ function regionWords({ words: said, shown }, boxes, height) {
     const y = [y0 + size, y0 - 8, y1 - 8, y1 + size, (y0 + y1) / 2].find(free);
     if (y === undefined) continue;
     taken.push([x, y, width]);
-    found.push(draw("text", { class: "word", x, y, fill: data.palette[rank], "font-size": size }, said[rank]));
+    found.push(draw("text", { class: "word", x, y, fill: data.palette[rank] }, said[rank]));
   }
   return found;
 }

@@ -25,7 +25,9 @@ function showScores() {
     const line = make("tr", {}, make("th", { scope: "row" }, label(row)), make("td", {}, String(arm.seeds)));
     for (const metric of data.metrics) {
       const cell = data.table[metric][row];
-      line.append(make("td", cell.best ? { class: "best" } : {}, make("span", { class: "value" }, cell.value)));
+      const [value, spread] = cell.value.split(" ± ");
+      const below = spread ? make("small", {}, `± ${spread}`) : "";
+      line.append(make("td", cell.best ? { class: "best" } : {}, make("span", { class: "value" }, value), below));
     }
     const against = arm.against ? make("small", {}, `against ${arm.against}`) : "";
     line.append(make("td", {}, arm.p, against));
