@@ -7,6 +7,7 @@ PROJECTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
 
 OUT ?= runs/scenes
 SEEDS ?= 1
+PORT ?= 5000
 TRIALS ?= 32
 
 export HF_HUB_OFFLINE ?= 1
@@ -54,8 +55,8 @@ bench: $(STAMP) ## Latency and memory of the stages
 	$(BIN)/python -m pytest benchmarks --benchmark-only \
 		-o addopts='--import-mode=importlib -m "not slow"' -o python_files='bench_*.py'
 
-dashboard: $(STAMP) ## MLflow in the browser, over the studies under runs/
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
+dashboard: $(STAMP) ## MLflow in the browser, over the studies under runs/ (PORT=5000)
+	$(BIN)/regioncap dashboard --home runs --port $(PORT)
 
 encoders: $(STAMP) ## Retrain the small scenes encoders that ship with the project
 	$(BIN)/regioncap train-scenes-encoders --out experiments/src/regioncap/experiments/assets/scenes

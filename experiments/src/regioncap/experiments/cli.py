@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from regioncap.experiments.commands.parsing import fail
 from regioncap.experiments.metrics import JavaWorkerError
+from regioncap.experiments.unreachable import UnreachableError
 
 _HELP = """\
 RegionCap: image captioning by region graphs and multi-scale semantic guidance (Wang et al. 2025)
@@ -18,6 +19,8 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap sweep-search CHECKPOINT --out DIR      what greedy tokens, beams and precisions cost and give
   regioncap pretrain-decoder FILE --out DIR        a decoder that has its language from text: --decoder.weights DIR
   regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
+  regioncap report DIR --out FILE.html             a study as one page: tables, curves, costs, gallery
+  regioncap dashboard                              MLflow in the browser, over the studies under runs/
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
   regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
@@ -38,6 +41,8 @@ COMMANDS = (
     "sweep-search",
     "pretrain-decoder",
     "distil",
+    "report",
+    "dashboard",
     "score",
     "metrics",
     "train-detector",
@@ -58,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(name, rest)
     except KeyboardInterrupt:
         return fail("interrupted; what is finished is kept, --resume goes on from it")
+    except UnreachableError as error:
+        return fail(str(error), error.exit_status)
     except (ValueError, JavaWorkerError, OSError) as error:
         # Everything that a user can mend is raised as one of these, with a message that names the file or the field.
         return fail(str(error))
@@ -69,6 +76,14 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands import metrics
 
         return metrics.score_command(arguments) if name == "score" else metrics.metrics_command(arguments)
+    if name == "report":
+        from regioncap.experiments.commands.report import report_command
+
+        return report_command(arguments)
+    if name == "dashboard":
+        from regioncap.experiments.commands.dashboard import dashboard_command
+
+        return dashboard_command(arguments)
     if name == "tune":
         from regioncap.experiments.commands.tune import tune_command
 
