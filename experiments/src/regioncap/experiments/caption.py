@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+import tyro
 
 from regioncap.decoder import SearchConfig
 from regioncap.experiments.checkpoint import load_checkpoint
@@ -13,6 +15,10 @@ from regioncap.experiments.data.dataset import DataError
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.pictures import draw, records
 from regioncap.experiments.progress import track
+from regioncap.experiments.steering.compare import steering_lines, steering_record
+from regioncap.experiments.steering.edits import Steerer
+from regioncap.experiments.steering.lookup import find_words
+from regioncap.experiments.steering.options import SteeringOptions
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _BATCH = 16
@@ -24,12 +30,13 @@ class CaptionOptions:
 
     out: Path | None = None
     """JSON lines, one a picture: image, caption, score, confidence, tokens' probabilities, other captions, scene and
-    detail words with weights. None prints captions."""
+    detail words with weights, and what edits did to them. None prints captions."""
     n: int = 1
     """Captions of each picture that differ, best first: by beams that avoid each other (`--search.diversity`, 1 unless
     given), or, with `--search.method sample`, drawn."""
     overlay: Path | None = None
     """Folder for a picture of each image with its regions, the graph's edges and the chosen words."""
+    steering: Annotated[SteeringOptions, tyro.conf.arg(name="")] = field(default_factory=SteeringOptions)
 
 
 def caption(
@@ -42,7 +49,11 @@ def caption(
     """
     files = list(_files(paths))
     checkpoint = load_checkpoint(folder)
-    encoder = checkpoint.experiment.encoders.build().image
+    encoders = checkpoint.experiment.encoders.build()
+    encoder, steer = encoders.image, None
+    if options.steering.any:
+        wanted, checkpoint = find_words(options.steering, checkpoint, encoders.keywords)
+        steer = Steerer(checkpoint.captioner, wanted, options.steering.strength)
     search = (search or checkpoint.experiment.search).several(options.n)
     generator = CaptionGenerator(checkpoint.captioner, checkpoint.tokenizer, search)
     problems: list[str] = []
@@ -61,10 +72,20 @@ def caption(
             continue
         with torch.inference_mode():
             images = encoder(*(torch.stack(column) for column in zip(*pixels, strict=True)))
-        generated = generator(images, [file.name for file in batch])
-        for file, record in zip(batch, records(checkpoint.captioner, generated), strict=True):
+        called = [file.name for file in batch]
+        generated = generator(images, called)
+        steered: list[dict[str, Any]] = []
+        if steer is not None:
+            before, edits = generated, steer(generated, called)
+            generated = generator(images, called, edits.steering)
+            steered = [steering_record(checkpoint.captioner, before, generated, edits, at) for at in range(len(called))]
+        for at, (file, record) in enumerate(zip(batch, records(checkpoint.captioner, generated), strict=True)):
+            if steered:
+                record["steering"] = steered[at]
             lines.append(json.dumps({"image": str(file), **record}, ensure_ascii=False))
-            if options.out is None:
+            if options.out is None and steered:
+                print("\n".join([str(file), *steering_lines(steered[at])]))
+            elif options.out is None:
                 for text in (record["caption"], *(other["caption"] for other in record["alternatives"])):
                     print(f"{file}\t{text}")
         if options.overlay is not None:

@@ -48,17 +48,46 @@ def records(captioner: Captioner, generated: Generated) -> list[dict[str, Any]]:
     return rows
 
 
+def chosen_record(captioner: Captioner, generated: Generated, image: int) -> dict[str, dict[str, Any]]:
+    """What guidance chose for one picture of a batch, heaviest first.
+
+    `scene`: word -> weight; `keywords`: word of the whole picture -> its log-odds, or weight by similarity; `regions`:
+    number, from 1, -> word -> weight.
+    """
+    chosen = captioner.guidance.chosen_words(generated.guidance)[image]
+    told, names = generated.guidance.keywords, captioner.guidance.keyword_words
+    keywords = [
+        (names[row], score)
+        for row, score, real in zip(
+            told.words[image].tolist(), told.scores[image].tolist(), told.valid[image].tolist(), strict=True
+        )
+        if real
+    ]
+    valid = generated.regions.valid[image].tolist()
+    return {
+        "scene": {word: round(weight, 4) for word, weight in chosen.scene},
+        "keywords": {word: round(score, 4) for word, score in keywords},
+        "regions": {
+            str(number): {word: round(weight, 4) for word, weight in words}
+            for number, (words, real) in enumerate(zip(chosen.detail, valid, strict=False), start=1)
+            if real
+        },
+    }
+
+
 def draw(captioner: Captioner, generated: Generated, paths: Sequence[Path], targets: Sequence[Path]) -> None:
     """Each photograph with its regions, the graph's edges and the chosen words, written to `targets`.
 
-    A region's relevance is the attention it receives in the graph's last layer; without a graph all are alike.
+    Regions are numbered from 1 in the order of the encoder, as `--region` takes them. A region's relevance is the
+    attention it receives in the graph's last layer; without a graph all are alike.
     """
     chosen = captioner.guidance.chosen_words(generated.guidance)
     regions = generated.regions
     received = regions.attention.float().mean(dim=1).sum(dim=1)  # B N
     for i, (path, target) in enumerate(zip(paths, targets, strict=True)):
         keep = regions.valid[i]
-        words = [own[0][0] if own else "" for own in chosen[i].detail] or [""] * len(keep)
+        first = [own[0][0] if own else "" for own in chosen[i].detail] or [""] * len(keep)
+        words = [f"{number} {word}".rstrip() for number, word in enumerate(first, start=1)]
         with Image.open(path) as image:
             draw_overlay(
                 image,
