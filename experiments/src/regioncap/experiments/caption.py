@@ -47,7 +47,7 @@ def caption(
     A file that does not decode is reported and left out; the reports are returned, one line each.
     Raises DataError if a path does not exist or no picture is found.
     """
-    files = list(_files(paths))
+    files = list(picture_files(paths))
     checkpoint = load_checkpoint(folder)
     encoders = checkpoint.experiment.encoders.build()
     encoder, steer = encoders.image, None
@@ -58,7 +58,7 @@ def caption(
     generator = CaptionGenerator(checkpoint.captioner, checkpoint.tokenizer, search)
     problems: list[str] = []
     lines: list[str] = []
-    names = _overlay_names(files)
+    names = overlay_names(files)
     starts = range(0, len(files), _BATCH)
     for start in track(starts, description="caption images", total=len(starts)):
         batch, pixels = [], []
@@ -99,7 +99,8 @@ def caption(
     return problems
 
 
-def _files(paths: Sequence[Path]) -> Iterable[Path]:
+def picture_files(paths: Sequence[Path]) -> Iterable[Path]:
+    """The files, and the pictures in the folders. Raises DataError for a path that does not exist or holds none."""
     for path in paths:
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
@@ -112,7 +113,7 @@ def _files(paths: Sequence[Path]) -> Iterable[Path]:
             raise DataError(f"{path}: no such file or folder")
 
 
-def _overlay_names(files: Sequence[Path]) -> dict[Path, str]:
+def overlay_names(files: Sequence[Path]) -> dict[Path, str]:
     """A file name for each overlay: the picture's own, with a number where two folders hold the same name."""
     names: dict[Path, str] = {}
     used: set[str] = set()

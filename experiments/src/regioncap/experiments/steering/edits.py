@@ -50,22 +50,18 @@ class Steerer:
 
         Raises SteeringError naming the picture that does not have a region of a number.
         """
-        sheets = [self._sheet(before, image, name) for image, name in enumerate(names)]
+        sheets = [self.sheet(before, image, name) for image, name in enumerate(names)]
         return BatchEdits(
-            steering=Steering(
-                scene=torch.stack([sheet.scene for sheet in sheets]),
-                detail=torch.stack([sheet.detail for sheet in sheets]),
-                regions=torch.stack([sheet.regions for sheet in sheets]) if self._wanted.regions else None,
-                strength=self._strength,
-            ),
+            steering=steering_of(sheets, self._strength),
             edits=tuple(tuple(dict.fromkeys(sheet.edits)) for sheet in sheets),
             notes=tuple(tuple(sheet.notes) for sheet in sheets),
         )
 
-    def _sheet(self, before: Generated, image: int, name: str) -> "_Sheet":
+    def sheet(self, before: Generated, image: int, name: str) -> "Sheet":
+        """The edits of one picture of the batch."""
         wanted = self._wanted
         chosen = _Chosen.of(self._guidance, before, image)
-        sheet = _Sheet(self._guidance, chosen.valid)
+        sheet = Sheet(self._guidance, chosen.valid)
         for entry in wanted.drop:
             sheet.edit(entry, "dropped")
             if entry.scene not in chosen.scene and entry.detail not in chosen.detail:
@@ -84,7 +80,7 @@ class Steerer:
         sheet.notes += [f"'{word}' is in no keyword bank; it was embedded now" for word in wanted.embedded]
         return sheet
 
-    def _replace_places(self, sheet: "_Sheet", chosen: "_Chosen") -> None:
+    def _replace_places(self, sheet: "Sheet", chosen: "_Chosen") -> None:
         """Drop the places that were chosen of the picture, if it is said to be elsewhere."""
         if not self._wanted.scene:
             return
@@ -94,7 +90,7 @@ class Steerer:
             sheet.drop_place(self._guidance.detail_bank.words[row])
 
     def _replace_region(
-        self, sheet: "_Sheet", chosen: "_Chosen", number: int, entries: Sequence[Entry], name: str
+        self, sheet: "Sheet", chosen: "_Chosen", number: int, entries: Sequence[Entry], name: str
     ) -> None:
         """Only the named words on the region, and of its own those of another kind; what it alone showed is gone."""
         if not 1 <= number <= len(chosen.valid) or not chosen.valid[number - 1]:
@@ -123,8 +119,8 @@ class Steerer:
                 sheet.detail[row] = -1
 
 
-class _Sheet:
-    """The edits of one picture under way: later ones overrule earlier ones."""
+class Sheet:
+    """The edits of one picture: later ones overrule earlier ones."""
 
     def __init__(self, guidance: SemanticGuidance, valid: Tensor) -> None:
         self.scene = torch.zeros(len(guidance.scene_bank), dtype=torch.int8)
@@ -147,6 +143,16 @@ class _Sheet:
         if word in PLACE_WORDS:
             banks = self._guidance.scene_bank, self._guidance.detail_bank
             self.edit(Entry(word=word, scene=banks[0].find(word), detail=banks[1].find(word)), "dropped")
+
+
+def steering_of(sheets: Sequence[Sheet], strength: float) -> Steering:
+    """The edits of a batch's pictures as guidance takes them."""
+    return Steering(
+        scene=torch.stack([sheet.scene for sheet in sheets]),
+        detail=torch.stack([sheet.detail for sheet in sheets]),
+        regions=torch.stack([sheet.regions for sheet in sheets]),
+        strength=strength,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

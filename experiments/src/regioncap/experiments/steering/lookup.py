@@ -52,7 +52,7 @@ def find_words(
 
     Raises SteeringError if the checkpoint's guidance cannot be steered so, BankError for a word that is a slip.
     """
-    scales = _scales(checkpoint)
+    scales = check_steerable(checkpoint)
     if options.scenes and "scene" not in scales:
         raise SteeringError(
             "--scene needs scene words, but this checkpoint's guidance has detail words alone: use --add"
@@ -102,12 +102,17 @@ def check_word(word: str, tokenizer: CaptionTokenizer, banks: Mapping[str, Keywo
     """
     parts = tokenizer.normalise(word).split()
     for part in parts:
-        spelt = tokenizer.spellings(part)
-        unsaid = not spelt or not spelt[-1] or set(spelt[-1]) & set(tokenizer.unspoken)
-        if unsaid or (len(spelt[-1]) > 1 and max(_likeness(part, bank) for bank in banks.values()) >= SLIP):
+        pieces = spelling(part, tokenizer)
+        if not pieces or (len(pieces) > 1 and max(_likeness(part, bank) for bank in banks.values()) >= SLIP):
             raise _unknown(word, part, banks)
     if not parts:
         raise _unknown(word, word, banks)
+
+
+def spelling(word: str, tokenizer: CaptionTokenizer) -> tuple[int, ...]:
+    """The tokens of a word in the middle of a caption; none if the decoder cannot say it."""
+    spelt = (tokenizer.spellings(word) or ((),))[-1]
+    return () if set(spelt) & set(tokenizer.unspoken) else spelt
 
 
 def with_words(
@@ -137,7 +142,8 @@ def with_words(
     return replace(checkpoint, captioner=captioner.eval(), scene_bank=scene_bank, detail_bank=detail_bank)
 
 
-def _scales(checkpoint: Checkpoint) -> tuple[str, ...]:
+def check_steerable(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The scales of the checkpoint's guidance. Raises SteeringError if it has no words, or not its pictures' own."""
     guidance = checkpoint.captioner.guidance
     if not isinstance(guidance, SemanticGuidance):
         raise SteeringError(
