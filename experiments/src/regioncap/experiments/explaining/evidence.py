@@ -67,8 +67,11 @@ class Evidence:
     words: tuple[SaidWord, ...]
 
     def record(self) -> dict[str, Any]:
-        """For JSON, rounded."""
-        rounded: dict[str, Any] = _rounded(asdict(self))
+        """For JSON, rounded; words with weights as word -> weight."""
+        fields = asdict(self)
+        fields |= {name: dict(fields[name]) for name in ("scene", "keywords")}
+        fields["regions"] = [region | {"words": dict(region["words"])} for region in fields["regions"]]
+        rounded: dict[str, Any] = _rounded(fields)
         return rounded
 
 

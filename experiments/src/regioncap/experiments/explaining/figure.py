@@ -1,5 +1,6 @@
 """The evidence for a caption as one picture."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ NAMES = {
     "keywords": "keywords",
     CAPTION: CAPTION,
 }
-INK, FAINT, BAR, AGAINST = "#1b1f27", "#8a919e", "#2f7fb8", "#c2573f"
+INK, FAINT, BAR = "#1b1f27", "#8a919e", "#2f7fb8"
 
 
 def draw_evidence(image: Image.Image, evidence: Evidence, path: Path) -> None:
@@ -90,20 +91,23 @@ def _frame(region: SeenRegion, width: int, height: int, *, colour: Any, line: fl
 
 def _bars(axes: Axes, evidence: Evidence) -> None:
     """Scene words by weight, and below them the picture's keywords."""
-    groups = [("Scene words, weight", evidence.scene), (f"Keywords, {evidence.keywords_are}", evidence.keywords)]
+    keywords = evidence.keywords
+    if evidence.keywords_are == "log-odds":
+        keywords = tuple((word, 1 / (1 + math.exp(-score))) for word, score in keywords)
+    title = "probability" if evidence.keywords_are == "log-odds" else "weight"
+    groups = [("Scene words, weight", evidence.scene), (f"Keywords, {title}", keywords)]
     axes.set_axis_off()
     rows = sum(len(words) + 2 for _, words in groups)
     axes.set(xlim=(0, 1), ylim=(max(rows, 18), -0.5))
     row = 0.0
     for title, words in groups:
         axes.text(0, row, title, fontweight="bold", va="center")
-        longest = max((abs(weight) for _, weight in words), default=1.0) or 1.0
+        longest = max((weight for _, weight in words), default=1.0) or 1.0
         for word, weight in words:
             row += 1
             axes.text(0.36, row, word, ha="right", va="center")
-            colour = BAR if weight >= 0 else AGAINST
-            axes.barh(row, 0.48 * abs(weight) / longest, left=0.39, height=0.62, color=colour)
-            axes.text(0.4 + 0.48 * abs(weight) / longest, row, f" {weight:.2f}", va="center", fontsize=8, color=FAINT)
+            axes.barh(row, 0.48 * weight / longest, left=0.39, height=0.62, color=BAR)
+            axes.text(0.4 + 0.48 * weight / longest, row, f" {weight:.2f}", va="center", fontsize=8, color=FAINT)
         if not words:
             row += 1
             axes.text(0.03, row, "none", va="center", color=FAINT)
@@ -135,11 +139,14 @@ def _heard(figure: Any, evidence: Evidence, kinds: Sequence[str]) -> None:
     attention = 100 * np.array([[word.attention[kind] for word in words] for kind in kinds]).reshape(len(kinds), -1)
     own = attention[:-1] if len(kinds) > 1 else attention
     _strip(shares, attention, [NAMES.get(kind, kind) for kind in kinds], top=float(own.max(initial=1.0)), form="{:.0f}")
-    shares.set_title("Share of attention on each kind of prefix token, %", loc="left", fontsize=9, fontweight="bold")
+    told = "" if not words or words[0].region is None else "; below each word, the region heeded most"
+    shares.set_title(
+        f"Share of attention on each kind of prefix token, %{told}", loc="left", fontsize=9, fontweight="bold"
+    )
     openness = np.array([[word.gate for word in words], [word.bias for word in words]]).reshape(2, -1)
     _strip(biases, openness, ["bias gate open", "bias on the word"], top=1.0, form="{:.2f}", colours="Greens")
     biases.set_xticks(range(len(words)), [_under(word.word, word.region) for word in words], fontsize=10)
-    biases.tick_params(length=0)
+    biases.tick_params(length=0, labelbottom=True)
 
 
 def _under(word: str, region: int | None) -> str:

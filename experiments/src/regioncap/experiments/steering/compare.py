@@ -9,6 +9,7 @@ from regioncap.experiments.pictures import chosen_record
 from regioncap.experiments.steering.edits import BatchEdits
 
 _SHOWN = 8
+_LEAST = 0.005
 
 
 def steering_record(
@@ -51,5 +52,5 @@ def _edits(edits: list[dict[str, Any]]) -> str:
 
 
 def _words(words: Mapping[str, float]) -> str:
-    told = [f"{word} {weight:.2f}" for word, weight in list(words.items())[:_SHOWN]]
+    told = [f"{word} {weight:.2f}" for word, weight in list(words.items())[:_SHOWN] if abs(weight) >= _LEAST]
     return ", ".join(told) or "none"

@@ -14,7 +14,8 @@ from regioncap.experiments.steering.lookup import Entry, SteeringError, Wanted
 from regioncap.guidance import SemanticGuidance, Steering
 from regioncap.guidance.lexicon import ATTRIBUTES, PLACES, STRUCTURES, SURFACES
 
-PLACE_WORDS = PLACES | STRUCTURES | SURFACES
+PLACE_WORDS = PLACES | STRUCTURES | SURFACES | {"snow", "snowy", "icy", "muddy", "dusty"}
+"""What a picture cannot be in once it is said to be elsewhere; light, weather and activities may go on there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

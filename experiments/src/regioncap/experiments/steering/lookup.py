@@ -104,9 +104,9 @@ def check_word(word: str, tokenizer: CaptionTokenizer, banks: Mapping[str, Keywo
     for part in parts:
         pieces = spelling(part, tokenizer)
         if not pieces or (len(pieces) > 1 and max(_likeness(part, bank) for bank in banks.values()) >= SLIP):
-            raise _unknown(word, part, banks)
+            raise _unknown(part, tokenizer, banks)
     if not parts:
-        raise _unknown(word, word, banks)
+        raise _unknown(word, tokenizer, banks)
 
 
 def spelling(word: str, tokenizer: CaptionTokenizer) -> tuple[int, ...]:
@@ -171,6 +171,7 @@ def _likeness(word: str, bank: KeywordBank) -> float:
     return SequenceMatcher(None, word, nearest[0]).ratio() if nearest else 0.0
 
 
-def _unknown(word: str, part: str, banks: Mapping[str, KeywordBank]) -> BankError:
+def _unknown(part: str, tokenizer: CaptionTokenizer, banks: Mapping[str, KeywordBank]) -> BankError:
     name = max(banks, key=lambda name: _likeness(part, banks[name]))
-    return banks[name].unknown(part if part in word else word, name)
+    error = banks[name].unknown(part, name)
+    return error if spelling(part, tokenizer) else BankError(f"{error}; nor can the decoder say it")
