@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regioncap.decoder import Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
+from regioncap.decoder import GatedWordBiasConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
 from regioncap.encoders import (
     ClipHeadConfig,
     DetectorConfig,
@@ -33,6 +33,7 @@ from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.data.scenes import KINDS, ScenesConfig, make_scenes
 from regioncap.experiments.data.sources import ScenesSource, read_data
 from regioncap.experiments.encoders import Encoders, ScenesEncodersSource
+from regioncap.experiments.keywords.config import KeywordSupervisionConfig
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
 from regioncap.experiments.metrics.spice_models import missing_jars
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
@@ -40,10 +41,11 @@ from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import scenes
 from regioncap.experiments.scenes_alignment import AlignmentConfig
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
+from regioncap.experiments.train import take_keyword_heads
 from regioncap.experiments.worker import ArmJob, Message, run_arm
 from regioncap.experiments.workers import ArmWorkers
 from regioncap.graph import RegionGraphConfig
-from regioncap.guidance import SemanticGuidanceConfig
+from regioncap.guidance import KeywordHeadsConfig, KeywordTrainingConfig, SemanticGuidanceConfig
 
 TINY = ScenesConfig(train=24, val=8, test=4)
 
@@ -123,9 +125,14 @@ def tiny(scenes_weights: Path, scenes_root: Path) -> Experiment:
         vocabulary=VocabularyConfig(min_count=1, max_tokens=24),
         banks=KeywordBanksConfig(min_count=2, max_scene=8, max_detail=20),
         graph=RegionGraphConfig(k=2, metric="spatial", layers=1, heads=2),
-        guidance=SemanticGuidanceConfig(scene_words=2, detail_words=2),
-        prefix=TokenPrefixConfig(tokens=2, hidden=32),
-        decoder=Gpt2DecoderConfig(layers=1, heads=2, width=32, positions=64, dropout=0.0),
+        keywords=KeywordSupervisionConfig(
+            training=KeywordTrainingConfig(heads=KeywordHeadsConfig(hidden=16), epochs=1, batch_size=8, folds=2)
+        ),
+        guidance=SemanticGuidanceConfig(retrieval="learned", scene_words=2, detail_words=2, keywords=3),
+        prefix=TokenPrefixConfig(tokens=2, hidden=32, kinds=("regions", "scene", "keywords")),
+        decoder=Gpt2DecoderConfig(
+            layers=1, heads=2, width=32, positions=64, dropout=0.0, word_bias=GatedWordBiasConfig()
+        ),
         phase1=PhaseConfig(share=0.5),
         phase2=PhaseConfig(share=0.5, clip_layers=2),
         train=TrainConfig(steps=4, images_per_step=4, evaluations=1, evaluation_images=4),
@@ -170,7 +177,8 @@ def make_captioner(tiny: Experiment, prepared: Prepared) -> Callable[[str], Capt
         ).eval()
         pooled = prepared.train.images(torch.arange(len(prepared.train))).pooled
         with torch.no_grad():
-            captioner.guidance.calibrate(captioner.embed_image(pooled, prepared.offsets))
+            take_keyword_heads(captioner, prepared)
+            captioner.guidance.calibrate(captioner.embed_image(pooled, prepared.offsets), prepared.shares)
         return captioner
 
     return make

@@ -16,14 +16,24 @@ from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.presets import PRESETS
 from regioncap.experiments.train import train
 
+WAYS = {"prefix", "decoder"}
+"""Where words enter beside the vectors of eqs. 11-13."""
 STAGES = {
-    "clipcap": {"adapter", "graph", "fusion", "guidance", "prefix"},
-    "baseline": {"graph", "guidance"},
-    "+graph": {"guidance"},
+    "clipcap": {"adapter", "graph", "fusion", "guidance", *WAYS},
+    "baseline": {"graph", "guidance", *WAYS},
+    "+graph": {"guidance", *WAYS},
     "+graph+guidance": set(),
-    "random edges": {"graph", "guidance"},
-    "no edges": {"graph", "guidance"},
-    "learned edges": {"graph", "guidance"},
+    "scene words": {"guidance"},
+    "detail words": {"guidance"},
+    "shuffled guidance": {"guidance"},
+    "similar words": {"guidance"},
+    "words as vectors": WAYS,
+    "words as tokens": {"decoder"},
+    "words as bias": {"prefix"},
+    "words as both": set(),
+    "random edges": {"graph", "guidance", *WAYS},
+    "no edges": {"graph", "guidance", *WAYS},
+    "learned edges": {"graph", "guidance", *WAYS},
 }
 
 
@@ -36,14 +46,23 @@ def differences(one: Experiment, other: Experiment) -> set[str]:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_arm_differs_from_the_full_captioner_in_the_stages_it_names_and_nothing_else(preset: str, arm: str) -> None:
     full = PRESETS[preset]()
-    assert {key.split(".")[0] for key in differences(ARMS[arm].make(full), full)} == STAGES[arm]
+    stages = STAGES[arm]
+    if preset == "paper":  # by similarity, as vectors alone
+        if arm in ("words as tokens", "words as both"):
+            with pytest.raises(ValueError, match="words as tokens need a prefix of tokens"):
+                ARMS[arm].make(full)
+            return
+        own = {"clipcap": {"prefix"}, "words as bias": {"decoder"}}.get(arm, set())
+        stages = (stages - WAYS if arm != "similar words" else set()) | own
+    assert {key.split(".")[0] for key in differences(ARMS[arm].make(full), full)} == stages
 
 
 def test_rows_of_the_tables_add_one_stage_at_a_time() -> None:
     full = PRESETS["scenes"]()
     row = {name: arm.make(full) for name, arm in ARMS.items()}
     assert {key.split(".")[0] for key in differences(row["+graph"], row["baseline"])} == {"graph"}
-    assert {key.split(".")[0] for key in differences(row["+graph+guidance"], row["+graph"])} == {"guidance"}
+    assert {key.split(".")[0] for key in differences(row["+graph+guidance"], row["+graph"])} == {"guidance", *WAYS}
+    assert {key.split(".")[0] for key in differences(row["words as vectors"], row["+graph"])} == {"guidance"}
     assert differences(row["random edges"], row["+graph"]) == {"graph.metric"}
     assert differences(row["no edges"], row["+graph"]) == {"graph.metric"}
     assert differences(row["learned edges"], row["+graph"]) == {"graph.metric"}

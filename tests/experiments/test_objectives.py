@@ -21,7 +21,10 @@ Batch = tuple[Captioner, Condition, Tensor, Tensor, Tensor]
 
 @pytest.fixture(scope="module")
 def batch(make_captioner: Callable[[str], Captioner], prepared: Prepared) -> Batch:
-    captioner = make_captioner("+graph+guidance")
+    return of_arm(make_captioner("+graph+guidance"), prepared)
+
+
+def of_arm(captioner: Captioner, prepared: Prepared) -> Batch:
     rows = torch.arange(5)
     with torch.no_grad():
         condition = captioner.condition(*prepared.seen(rows))
@@ -33,9 +36,13 @@ def losses(batch: Batch, **fields: Any) -> Losses:
         return ObjectiveConfig(**fields).build()(*batch)
 
 
-def test_generation_is_the_mean_cross_entropy_of_gpt2_read_one_caption_at_a_time(batch: Batch) -> None:
-    """Eq. 16 through transformers' own model."""
+def test_generation_is_the_mean_cross_entropy_of_gpt2_read_one_caption_at_a_time(
+    make_captioner: Callable[[str], Captioner], prepared: Prepared
+) -> None:
+    """Eq. 16 through transformers' own model, which knows no bias of words."""
+    batch = of_arm(make_captioner("words as tokens"), prepared)
     captioner, condition, tokens, mask, _ = batch
+    assert condition.prefix.bias is None
     gpt2, total, count = captioner.decoder.model, 0.0, 0
     for b in range(tokens.shape[0]):
         prefix = condition.prefix.embeddings[b][condition.prefix.valid[b]]  # P H
@@ -104,6 +111,13 @@ def test_gate_is_lambda_times_the_mean_size_of_local_words_over_real_regions(bat
         assert losses(batch, gate_lambda=gate_lambda).gate.item() == pytest.approx(wanted, rel=1e-4)  # eq. 18
 
 
+def test_gates_that_are_nearly_shut_are_closed_no_further(batch: Batch) -> None:
+    gate, valid = batch[1].guidance.gate, batch[1].regions.valid
+    openness = gate[valid].mean().item()
+    assert losses(batch, gate_lambda=0.5, gate_floor=openness + 0.01).gate == 0
+    assert losses(batch, gate_lambda=0.5, gate_floor=openness - 0.01).gate > 0
+
+
 def test_padding_adds_nothing_to_the_gate() -> None:
     detail = torch.ones(1, 3, 2)
     detail[0, 2] = 1e6
@@ -129,6 +143,7 @@ def test_total_weighs_the_terms_as_in_equation_19(batch: Batch, alpha1: float, a
         ({"alpha1": -1.0}, r"objective\.alpha1 must not be negative, got -1"),
         ({"alpha2": -1.0}, r"objective\.alpha2 must not be negative"),
         ({"gate_lambda": -1.0}, r"objective\.gate_lambda must not be negative"),
+        ({"gate_floor": 1.5}, r"objective\.gate_floor must lie in \[0, 1\], got 1\.5"),
         ({"temperature": 0.0}, r"objective\.temperature must be positive, got 0"),
     ],
 )

@@ -36,8 +36,18 @@ def assert_learned_the_same(one: Prepared, other: Prepared) -> None:
     for name in ("tokens", "mask", "text"):
         assert torch.equal(getattr(one.captions, name), getattr(other.captions, name))
     assert torch.equal(one.offsets, other.offsets)
+    for own, others in zip(taught(one), taught(other), strict=True):
+        assert all(torch.equal(tensor, others[name]) for name, tensor in own.items())
     state = other.clip_head.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in one.clip_head.state_dict().items())
+
+
+def taught(prepared: Prepared) -> list[dict[str, torch.Tensor]]:
+    """The state of every keyword head, and the words' shares."""
+    assert prepared.supervision is not None
+    heads = [heads.state_dict() for heads in (*prepared.supervision.folds, prepared.supervision.heads)]
+    shares = prepared.supervision.shares
+    return [*heads, {"scene": shares.scene, "detail": shares.detail, "regions": shares.regions}]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

@@ -4,7 +4,16 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from regioncap.guidance import Guidance, NoGuidanceConfig, SemanticGuidance, SemanticGuidanceConfig, gate_statistics
+from regioncap.guidance import (
+    Guidance,
+    KeywordQueries,
+    KeywordShares,
+    LearnedScores,
+    NoGuidanceConfig,
+    SemanticGuidance,
+    SemanticGuidanceConfig,
+    gate_statistics,
+)
 
 B, N, D = 4, 6, 16
 
@@ -29,7 +38,24 @@ def build(make_bank):
 
 
 def tensors(guidance: Guidance) -> dict[str, torch.Tensor]:
-    return {field.name: getattr(guidance, field.name) for field in fields(guidance)}
+    own = {field.name: getattr(guidance, field.name) for field in fields(guidance) if field.name != "keywords"}
+    words = guidance.keywords
+    return own | {f"keywords.{field.name}": getattr(words, field.name) for field in fields(words)}
+
+
+def queries(seed: int = 9) -> KeywordQueries:
+    generator = torch.Generator().manual_seed(seed)
+    valid = torch.arange(N) < torch.tensor([[6], [4], [1], [3]])
+    return KeywordQueries(
+        scene=torch.randn(B, D, generator=generator),
+        detail=torch.randn(B, 10, generator=generator),
+        regions=torch.randn(B, N, 10, generator=generator) * valid[..., None],
+        mix=torch.full((B,), 0.5),
+    )
+
+
+SHARES = KeywordShares(scene=torch.full((12,), 0.2), detail=torch.full((30,), 0.1), regions=torch.full((30,), 0.05))
+LEARNED = SemanticGuidanceConfig(retrieval="learned")
 
 
 def test_guidance_joins_both_scales(build, inputs):
@@ -49,7 +75,8 @@ def test_guidance_joins_both_scales(build, inputs):
         "detail_tokens": detail.tokens,
         "gate": detail.gate,
     }
-    assert expected.keys() == tensors(guidance).keys()
+    words = {"keywords.gains", "keywords.words", "keywords.scores", "keywords.valid"}  # test_keywords.py has these
+    assert expected.keys() == tensors(guidance).keys() - words
     for name, value in expected.items():
         assert torch.equal(getattr(guidance, name), value), name
 
@@ -76,17 +103,28 @@ def test_gradient_reaches_every_parameter_by_vectors_and_by_tokens(build, inputs
 
 @pytest.mark.parametrize("field", fields(SemanticGuidanceConfig), ids=lambda field: field.name)
 def test_every_config_field_changes_what_comes_out(build, inputs, field):
-    other = {"scene_words": 3, "detail_words": 2, "scene_prior": 0.0, "detail_prior": 2.0, "hubness_momentum": 1.0}[
-        field.name
-    ]
+    other = {
+        "scales": ("scene",),
+        "retrieval": "learned",
+        "words_of": "another",
+        "scene_words": 3,
+        "detail_words": 2,
+        "keywords": 5,
+        "scene_prior": 0.0,
+        "detail_prior": 2.0,
+        "hubness_momentum": 1.0,
+    }[field.name]
     outcomes = []
     for config in (SemanticGuidanceConfig(), replace(SemanticGuidanceConfig(), **{field.name: other})):
         stage = build(config)
         for scale in (1.0, 2.0, 3.0):
             fused, g, regions, valid = inputs
-            guidance = stage(fused, g, (scale * regions).roll(int(scale), -1) + regions, valid)
-        outcomes.append((guidance.scene, guidance.detail))
-    assert any(not torch.allclose(first, second) for first, second in zip(*outcomes, strict=True))
+            guidance = stage(fused, g, (scale * regions).roll(int(scale), -1) + regions, valid, queries())
+        outcomes.append((guidance.scene, guidance.detail, guidance.keywords.words))
+    assert any(
+        first.shape != second.shape or not torch.allclose(first, second)
+        for first, second in zip(*outcomes, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,6 +132,7 @@ def test_every_config_field_changes_what_comes_out(build, inputs, field):
     [
         ("scene_words", 0),
         ("detail_words", -1),
+        ("keywords", 0),
         ("scene_prior", -0.5),
         ("detail_prior", float("inf")),
         ("hubness_momentum", 0.0),
@@ -150,6 +189,10 @@ def test_no_guidance_has_no_parameters_no_words_and_zero_vectors(make_bank, inpu
         "detail_weights": (B, 0, 0),
         "detail_tokens": (B, 0, 0, D),
         "gate": (B, 0, D),
+        "keywords.gains": (B, 0),
+        "keywords.words": (B, 0),
+        "keywords.scores": (B, 0),
+        "keywords.valid": (B, 0),
     }
     assert not guidance.scene.any()
     assert not guidance.detail.any()
@@ -181,7 +224,8 @@ def test_gate_statistics_count_valid_regions_alone(build, inputs):
     gate[1, 5] = 0.0  # padding
     weights = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]])
     valid = inputs[3]
-    edited = tensors(guidance) | {"gate": gate, "scene_weights": weights, "scene_words": weights.long()}
+    edited = {field.name: getattr(guidance, field.name) for field in fields(guidance)}
+    edited |= {"gate": gate, "scene_weights": weights, "scene_words": weights.long()}
     edited |= {"scene": gate[:, 0], "detail": gate[:, 0], "region_detail": gate, "scene_tokens": gate[:, :2]}
     edited["detail_tokens"] = edited["detail_tokens"][..., :4]  # as wide as the gates above
     statistics = gate_statistics(Guidance(**edited), valid)
@@ -198,3 +242,91 @@ def test_gate_statistics_leave_out_what_there_is_not(build, make_bank, inputs):
     no_region = torch.zeros_like(valid)
     padding = build(SemanticGuidanceConfig())(fused, g, regions, no_region)
     assert gate_statistics(padding, no_region).keys() == {"scene_entropy"}
+
+
+@pytest.mark.parametrize("scales", [(), ("scene", "scene")])
+def test_scales_name_each_scale_once(scales):
+    with pytest.raises(ValueError, match=r"guidance\.scales must name scene, detail or both, once each"):
+        SemanticGuidanceConfig(scales=scales)
+
+
+@pytest.mark.parametrize("retrieval", ["similarity", "learned"])
+def test_one_scale_alone_says_what_it_says_beside_the_other(build, inputs, retrieval):
+    both = build(SemanticGuidanceConfig(retrieval=retrieval)).eval()
+    both.calibrate(torch.randn(30, D), SHARES)
+    whole = both(*inputs, queries())
+    for scale, summary, words in (("scene", "scene", "scene_words"), ("detail", "detail", "detail_words")):
+        stage = build(SemanticGuidanceConfig(retrieval=retrieval, scales=(scale,))).eval()
+        state = {name: value for name, value in both.state_dict().items() if name in stage.state_dict()}
+        stage.load_state_dict(state)
+        alone = stage(*inputs, queries())
+        torch.testing.assert_close(getattr(alone, summary), getattr(whole, summary))
+        assert torch.equal(getattr(alone, words), getattr(whole, words))
+        assert stage.keyword_words == (stage.scene_bank if scale == "scene" else stage.detail_bank).words
+    assert not alone.scene.any()
+    assert alone.scene_words.shape == (B, 0)
+
+
+def test_learned_retrieval_takes_the_words_that_heads_name(build, inputs):
+    stage = build(LEARNED).eval()
+    stage.calibrate(torch.randn(30, D), SHARES)
+    said = queries()
+    guidance = stage(*inputs, said)
+    assert isinstance(stage.scene.similarity, LearnedScores)
+    scores = stage.scene.similarity.all(said.scene)
+    assert torch.equal(guidance.scene_words, scores.topk(LEARNED.scene_words).indices)
+    regions = stage.detail.similarity.all(said.regions)
+    valid = inputs[3]
+    assert torch.equal(guidance.detail_words[valid], regions.topk(LEARNED.detail_words).indices[valid])
+    assert not guidance.detail_weights[~valid].any()
+
+
+def test_learned_retrieval_without_queries_or_shares_says_so(build, inputs):
+    stage = build(LEARNED)
+    with pytest.raises(ValueError, match="pass queries"):
+        stage(*inputs)
+    with pytest.raises(ValueError, match="pass their shares in training"):
+        stage.calibrate(torch.randn(30, D))
+
+
+@pytest.mark.parametrize("use", ["vectors", "tokens"])
+def test_gradient_reaches_every_parameter_of_learned_retrieval(build, inputs, use):
+    stage = build(LEARNED)
+    stage.calibrate(torch.randn(30, D), SHARES)
+    guidance = stage(*inputs, queries())
+    used = (
+        [guidance.scene, guidance.detail]
+        if use == "vectors"
+        else [guidance.scene_tokens[:, :3], guidance.region_detail]
+    )
+    sum(value.square().sum() for value in used).backward()
+    for name, parameter in stage.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+def test_shuffled_guidance_is_that_of_the_image_before(build, inputs):
+    own, shuffled = (build(SemanticGuidanceConfig(words_of=whose)).eval() for whose in ("own", "another"))
+    mine, theirs = own(*inputs), shuffled(*inputs)
+    for name in ("scene", "detail", "scene_words", "scene_tokens"):
+        assert torch.equal(getattr(theirs, name), getattr(mine, name).roll(1, 0)), name
+    assert torch.equal(theirs.keywords.gains, mine.keywords.gains.roll(1, 0))
+    valid = inputs[3]
+    assert not theirs.region_detail[~valid].any()
+    assert torch.equal(theirs.region_detail[1, :4], mine.region_detail[0, :4])
+
+
+def test_ranked_words_are_those_of_the_highest_scores(build, inputs):
+    stage = build(LEARNED).eval()
+    stage.calibrate(torch.randn(30, D), SHARES)
+    _, g, regions, valid = inputs
+    said = queries()
+    ranked = stage.ranked(g, regions, valid, said, count=3)
+    keywords = stage(*inputs, said).keywords
+    detail = keywords.gains[:, 12:] + stage.image_detail.prior
+    assert torch.equal(ranked.detail, detail.topk(3).indices)
+    similar = build(SemanticGuidanceConfig()).eval()
+    ranked = similar.ranked(g, regions, valid, count=3)
+    scores = similar.detail.scores(regions, None).masked_fill(~valid[..., None], -torch.inf).amax(1)
+    assert torch.equal(ranked.detail, scores.topk(3).indices)
+    assert torch.equal(ranked.scene, similar(*inputs).scene_words[:, :3])

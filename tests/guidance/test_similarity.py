@@ -1,9 +1,11 @@
 import math
+from copy import deepcopy
 
 import pytest
 import torch
 
 from regioncap.guidance import KeywordBank, StandardisedSimilarity
+from regioncap.guidance.nearest import ROUGH_FROM
 
 
 def bank(embeddings: torch.Tensor, counts: tuple[int, ...] = ()) -> KeywordBank:
@@ -153,3 +155,79 @@ def test_words_added_to_the_bank_leave_all_others_scores_as_they_were_and_have_t
     rows = torch.tensor([[9, 10]]).expand(5, 2)
     prior = 0.5 * math.log(1 / 5)  # as if one caption held them
     torch.testing.assert_close(two.scores(asked, rows), z_scores(two, fitted, asked)[:, 9:] + prior)
+
+
+LARGE = ROUGH_FROM + 5
+
+
+def full(similarity: StandardisedSimilarity, asked: torch.Tensor, count: int) -> torch.Tensor:
+    everything = similarity.scores(asked, torch.arange(len(similarity.words)).expand(*asked.shape[:-1], -1))
+    return everything.topk(count, dim=-1).indices
+
+
+@pytest.fixture(scope="module")
+def large() -> StandardisedSimilarity:
+    torch.manual_seed(0)
+    counts = tuple(torch.randint(1, 1000, (LARGE,)).tolist())
+    similarity = StandardisedSimilarity(bank(torch.randn(LARGE, 24), counts), momentum=0.1, prior=0.5).eval()
+    similarity.fit(queries(200, 24))
+    return similarity
+
+
+def test_a_large_bank_is_searched_exactly_in_evaluation_and_in_training(large):
+    asked = queries(12, 24, seed=1).view(3, 4, 24)
+    wanted = full(large, asked, 4)
+    assert torch.equal(large.nearest(asked, 4), wanted)
+    assert large._rough is not None
+    assert torch.equal(deepcopy(large).train().nearest(asked, 4), wanted)
+    assert large.nearest(asked[:, :0], 4).shape == (3, 0, 4)
+
+
+def test_the_search_is_in_float32_under_autocast(large):
+    asked = queries(12, 24, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(large.nearest(asked, 4), full(large, asked, 4))
+
+
+def test_a_query_that_is_not_finite_disturbs_no_other(large):
+    asked = queries(4, 24, seed=1)
+    noisy = torch.cat([asked, torch.full((1, 24), float("nan")), torch.full((1, 24), float("inf"))])
+    found = large.nearest(noisy, 4)
+    assert torch.equal(found[:4], large.nearest(asked, 4))
+    assert found.min() >= 0
+    assert found.max() < LARGE
+
+
+def test_the_search_follows_the_statistics_wherever_they_come_from(large):
+    moved = deepcopy(large)
+    asked = queries(6, 24, seed=1)
+    before = moved.nearest(asked, 4)
+    moved.update(7 * queries(50, 24, seed=2) - 3)
+    after = moved.nearest(asked, 4)
+    assert torch.equal(after, full(moved, asked, 4))
+    assert not torch.equal(after, before)
+    moved.fit(queries(200, 24))
+    assert torch.equal(moved.nearest(asked, 4), before)
+    moved.update(7 * queries(50, 24, seed=2) - 3)
+    moved.nearest(asked, 4)
+    moved.load_state_dict(large.state_dict())
+    assert torch.equal(moved.nearest(asked, 4), before)
+
+
+def test_a_state_holds_nothing_of_the_size_of_the_bank_and_one_of_version_0_1_0_loads(large):
+    state = large.state_dict()
+    assert state.keys() == {"mean", "covariance", "updates"}
+    again = deepcopy(large)
+    again.load_state_dict(state | {"deviation": torch.ones(LARGE)})
+    assert torch.equal(again.deviation, large.deviation)
+
+
+def test_where_the_embeddings_lie_in_memory_changes_no_digit():
+    """A bank that is mapped from a file may begin anywhere; products of matrices differ by that."""
+    torch.manual_seed(0)
+    shifted = torch.randn(1 + 333 * 24)[1:].view(333, 24)
+    one, two = plain(shifted), plain(shifted.clone())
+    for similarity in (one, two):
+        similarity.fit(queries(200, 24))
+    for name, value in one.named_buffers():
+        assert torch.equal(value, two.get_buffer(name)), name

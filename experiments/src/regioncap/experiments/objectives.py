@@ -32,7 +32,9 @@ class ObjectiveConfig:
     alpha2: float = 0.3
     """Weight of the gate's sparsity."""
     gate_lambda: float = 0.001
-    """lambda of eq. 18. At 0.1 every gate closed on scenes by step 200 (docs/decisions.md)."""
+    """lambda of eq. 18. At 0.1 and without a floor every gate closed on scenes by step 200 (docs/decisions.md)."""
+    gate_floor: float = 0.2
+    """Mean openness of the gates from which on eq. 18 closes them no further, in [0, 1]; 0 is eq. 18 to the letter."""
     temperature: float = 0.07
     """Softmax temperature of `align: contrastive`."""
 
@@ -40,6 +42,8 @@ class ObjectiveConfig:
         for name in ("alpha1", "alpha2", "gate_lambda"):
             if getattr(self, name) < 0:
                 raise ValueError(f"objective.{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.gate_floor <= 1:
+            raise ValueError(f"objective.gate_floor must lie in [0, 1], got {self.gate_floor}")
         if self.temperature <= 0:
             raise ValueError(f"objective.temperature must be positive, got {self.temperature}")
 
@@ -49,7 +53,11 @@ class ObjectiveConfig:
 
 
 class Objective:
-    """L = L_gen + alpha1 L_align + alpha2 L_gate (eq. 19)."""
+    """L = L_gen + alpha1 L_align + alpha2 L_gate (eq. 19).
+
+    Departs from eq. 18: its term is off while the gates are less open than `gate_floor`, so that no lambda closes
+    them all.
+    """
 
     def __init__(self, config: ObjectiveConfig) -> None:
         self.config = config
@@ -69,9 +77,17 @@ class Objective:
             alignment = cosine_alignment(condition.g, embedded)
         else:
             alignment = contrastive_alignment(condition.g, embedded, self.config.temperature)
-        gate = self.config.gate_lambda * gate_sparsity(condition.guidance.region_detail, condition.regions.valid)
+        sparsity = gate_sparsity(condition.guidance.region_detail, condition.regions.valid)
+        gate = self.config.gate_lambda * sparsity * self._may_close(condition)
         total = generation + self.config.alpha1 * alignment + self.config.alpha2 * gate
         return Losses(generation=generation, alignment=alignment, gate=gate, total=total)
+
+    def _may_close(self, condition: Condition) -> bool:
+        """Whether the gates are open enough for eq. 18 to close them."""
+        gate, valid = condition.guidance.gate, condition.regions.valid
+        if not gate.shape[1] or not bool(valid.any()):
+            return True
+        return gate.detach()[valid].mean().item() > self.config.gate_floor
 
 
 def cosine_alignment(g: Float[Tensor, "B D"], text: Float[Tensor, "B C D"]) -> Float[Tensor, ""]:

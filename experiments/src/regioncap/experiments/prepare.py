@@ -34,7 +34,7 @@ from regioncap.experiments.keywords.supervision import (
     save_supervision,
 )
 from regioncap.experiments.vocabulary import tokenizer_key
-from regioncap.guidance import KeywordBank, KeywordTrainingConfig, MarkedCaption, SemanticGuidanceConfig
+from regioncap.guidance import KeywordBank, KeywordShares, KeywordTrainingConfig, MarkedCaption, SemanticGuidanceConfig
 
 _INDEX = "index.json"
 _TENSORS = "tensors.safetensors"
@@ -63,6 +63,11 @@ class Prepared:
     detail_bank: KeywordBank
     supervision: KeywordSupervision | None
     """Keyword heads; None where retrieval is by similarity."""
+
+    @property
+    def shares(self) -> KeywordShares | None:
+        """How frequent words are in training, where keyword heads were taught."""
+        return None if self.supervision is None else self.supervision.shares
 
     def held_out(self, rows: Int[Tensor, "B"], images: ImageFeatures) -> HeldOut:
         """What heads that never saw these training images say of them."""

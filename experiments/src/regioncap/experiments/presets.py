@@ -11,10 +11,11 @@ from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.data.sources import ScenesSource
 from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
 from regioncap.experiments.entity_regions import EntityRegionsConfig
+from regioncap.experiments.keywords.config import KeywordSupervisionConfig
 from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.vocabulary import VocabularyConfig
 from regioncap.graph import RegionGraphConfig
-from regioncap.guidance import SemanticGuidanceConfig
+from regioncap.guidance import KeywordHeadsConfig, KeywordTrainingConfig, SemanticGuidanceConfig
 
 
 def scenes() -> Experiment:
@@ -30,6 +31,11 @@ def scenes() -> Experiment:
         vocabulary=VocabularyConfig(min_count=2, max_tokens=24),
         banks=KeywordBanksConfig(min_count=10, max_scene=40, max_detail=80),
         graph=RegionGraphConfig(k=3, metric="spatial", layers=2, heads=4),
+        keywords=KeywordSupervisionConfig(
+            training=KeywordTrainingConfig(
+                heads=KeywordHeadsConfig(hidden=256, region_dropout=0.05), epochs=12, folds=3
+            )
+        ),
         guidance=SemanticGuidanceConfig(retrieval="learned", scene_words=4, detail_words=2, keywords=8),
         prefix=TokenPrefixConfig(tokens=4, kinds=("regions", "scene", "keywords")),
         decoder=Gpt2DecoderConfig(
@@ -59,8 +65,12 @@ def photos() -> Experiment:
         dim=256,
         banks=KeywordBanksConfig(source="phrases"),
         graph=RegionGraphConfig(k=5, metric="semantic", layers=2, heads=4),
-        prefix=TokenPrefixConfig(tokens=10),
-        decoder=Gpt2DecoderConfig(layers=2, heads=4, width=256, positions=128, dropout=0.2),
+        keywords=KeywordSupervisionConfig(regions="phrases"),
+        guidance=SemanticGuidanceConfig(retrieval="learned"),
+        prefix=TokenPrefixConfig(tokens=10, kinds=("regions", "scene", "keywords")),
+        decoder=Gpt2DecoderConfig(
+            layers=2, heads=4, width=256, positions=128, dropout=0.2, word_bias=GatedWordBiasConfig()
+        ),
         phase1=PhaseConfig(share=0.7),
         phase2=PhaseConfig(share=0.3, clip_layers=2),
         train=TrainConfig(steps=3600),
@@ -101,6 +111,7 @@ def photos_grid() -> Experiment:
         base,
         encoders=replace(base.encoders, image=GridEncoderConfig(precision="bfloat16")),
         banks=replace(base.banks, source="captions"),
+        keywords=KeywordSupervisionConfig(),
     )
 
 

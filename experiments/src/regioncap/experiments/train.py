@@ -73,11 +73,8 @@ def train(
                 "set language.captions to None or decoder.lora.rank to 0"
             )
         captioner.decoder.load_language(language)
-    shares = None
-    if prepared.supervision is not None and isinstance(captioner.keyword_heads, KeywordHeads):
-        captioner.keyword_heads.load_state_dict(prepared.supervision.heads.state_dict())
-        shares = prepared.supervision.shares
-    captioner.guidance.calibrate(_training_g(captioner, prepared), shares)
+    take_keyword_heads(captioner, prepared)
+    captioner.guidance.calibrate(_training_g(captioner, prepared), prepared.shares)
     return fit(
         captioner,
         experiment,
@@ -148,6 +145,17 @@ def fit(
     cpu_s += time.process_time() - mark
     parameters = sum(parameter.numel() for parameter in captioner.parameters() if id(parameter) in trained)
     return Trained(captioner=captioner.eval(), parameters=parameters, cpu_s=cpu_s)
+
+
+def take_keyword_heads(captioner: Captioner, prepared: Prepared) -> None:
+    """Give a captioner the keyword heads that were taught, if it has any."""
+    if isinstance(captioner.keyword_heads, KeywordHeads):
+        if prepared.supervision is None:
+            raise ValueError(
+                "guidance.retrieval learned needs keyword heads, and this study taught none: prepare it with an "
+                "experiment whose guidance.retrieval is learned"
+            )
+        captioner.keyword_heads.load_state_dict(prepared.supervision.heads.state_dict())
 
 
 def phase_of_steps(experiment: Experiment) -> list[PhaseConfig]:

@@ -14,7 +14,3 @@ class KeywordSupervisionConfig:
     """What a region learns its words from: `captions`, that any word of its image must be one of some region;
     `phrases`, those of the human box that it matches, from entities.jsonl in data.root."""
     training: KeywordTrainingConfig = field(default_factory=KeywordTrainingConfig)
-
-    def __post_init__(self) -> None:
-        if self.regions not in ("captions", "phrases"):
-            raise ValueError(f"keywords.regions must be captions or phrases, got {self.regions!r}")

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regioncap.guidance.bank import KeywordBank
@@ -90,7 +91,8 @@ class KeywordHeads(nn.Module):
         hidden = config.hidden
         self.image_scaling = Scaling(pooled_dim)
         self.region_scaling = Scaling(region_dim + BOX_CHANNELS)
-        self.region_hidden = _hidden(region_dim + BOX_CHANNELS, hidden, config.region_dropout)
+        self.region_hidden = nn.Linear(region_dim + BOX_CHANNELS, hidden)
+        self.region_dropout = nn.Dropout(config.region_dropout)
         self.scene_hidden = _hidden(pooled_dim + hidden, hidden, config.dropout)
         self.detail_hidden = _hidden(pooled_dim + hidden, hidden, config.dropout)
         self.region = _answer(hidden, detail_dim)
@@ -105,20 +107,26 @@ class KeywordHeads(nn.Module):
 
     def forward(self, inputs: KeywordInputs) -> KeywordQueries:
         """Queries of the images and of their regions, in float32."""
-        valid = inputs.valid[..., None]
-        regions = self.region_hidden(self.region_scaling(_placed(inputs)))  # B N H
-        if regions.shape[1]:
-            shown = regions.masked_fill(~valid, -torch.inf).amax(1)
-            shown = shown.masked_fill(~inputs.valid.any(1, keepdim=True), 0)
-        else:
-            shown = regions.sum(1)
-        image = torch.cat([self.image_scaling(inputs.pooled), shown], -1)
+        owner = inputs.valid.nonzero()[:, 0]
+        real = self._dropped(self.region_scaling(_placed(inputs)[inputs.valid]), owner)  # n F
+        real = self._dropped(F.gelu(self.region_hidden(real)), owner)  # n H
+        image = torch.cat([self.image_scaling(inputs.pooled), _greatest(real, inputs.valid)], -1)
+        answers = self.region(real).float()
+        regions = answers.new_zeros(*inputs.valid.shape, answers.shape[1])
+        regions[inputs.valid] = answers
         return KeywordQueries(
             scene=self.scene(self.scene_hidden(image)).float(),
             detail=self.detail(self.detail_hidden(image)).float(),
-            regions=self.region(regions).float() * valid,
+            regions=regions,
             mix=self.mix.expand(len(image)),
         )
+
+    def _dropped(self, x: Float[Tensor, "n F"], owner: Int[Tensor, " n"]) -> Float[Tensor, "n F"]:
+        """Dropout that all regions of an image share: drawing it for each one took longer than all products."""
+        if not self.training or not len(owner):
+            return x
+        kept: Tensor = self.region_dropout(x.new_ones(int(owner.max()) + 1, x.shape[1]))
+        return x * kept[owner]
 
 
 class Scaling(nn.Module):
@@ -142,6 +150,13 @@ class Scaling(nn.Module):
     def forward(self, features: Float[Tensor, "*rows F"]) -> Float[Tensor, "*rows F"]:
         """In float32."""
         return (features.float() - self.mean) / self.spread
+
+
+def _greatest(real: Float[Tensor, "n H"], valid: Bool[Tensor, "B N"]) -> Float[Tensor, "B H"]:
+    """The greatest value of each channel over an image's regions; 0 for an image without one."""
+    image = valid.nonzero()[:, 0]
+    nothing = real.new_zeros(len(valid), real.shape[1])
+    return nothing.scatter_reduce(0, image[:, None].expand_as(real), real, "amax", include_self=False)
 
 
 def _hidden(features: int, hidden: int, dropout: float) -> nn.Sequential:

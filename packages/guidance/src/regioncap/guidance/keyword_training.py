@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +29,12 @@ class KeywordTrainingConfig:
     """How keyword heads are taught."""
 
     heads: KeywordHeadsConfig = field(default_factory=KeywordHeadsConfig)
-    epochs: int = 14
+    epochs: int = 4
     """Passes over the training images."""
     batch_size: int = 64
     """Images a step."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """`bf16` runs matrix products under autocast."""
     learning_rate: float = 2e-3
     """AdamW's peak rate, after a linear warm-up over the first tenth of the steps and before a cosine to zero."""
     weight_decay: float = 0.01
@@ -113,7 +117,8 @@ class KeywordTeacher:
             for epoch in range(1, config.epochs + 1):
                 sums: dict[str, float] = {}
                 for batch in rows[torch.randperm(len(rows))].tensor_split(batches):
-                    losses = self._losses(heads, batch)
+                    with torch.autocast("cpu", torch.bfloat16) if config.precision == "bf16" else nullcontext():
+                        losses = self._losses(heads, batch)
                     optimizer.zero_grad(set_to_none=True)
                     torch.stack(list(losses.values())).sum().backward()
                     optimizer.step()
@@ -129,12 +134,10 @@ class KeywordTeacher:
         targets = self.targets
         scene = targets.scene.dense(batch, len(self._banks[0]))
         detail = targets.detail.dense(batch, len(self._banks[1]))
+        gains = image_gains(self._detail, said.detail, said.regions, inputs.valid, said.mix)
         return {
             "scene": _bce(self._scene.all(said.scene), scene),
-            "detail": _bce(
-                image_gains(self._detail, said.detail, said.regions, inputs.valid, said.mix) + self._detail.prior,
-                detail,
-            ),
+            "detail": _bce(gains + self._detail.prior, detail),
             "regions": self._region_loss(said, inputs.valid, batch, detail),
         }
 

@@ -8,10 +8,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regioncap.guidance.bank import KeywordBank
+from regioncap.guidance.nearest import ROUGH_FROM, RoughKeys, nearest_keys
 
 # A word along which the queries hardly vary would win or lose by noise alone: its deviation counts as at least this
 # share of the bank's (root mean square).
 LEAST_DEVIATION = 0.1
+WORDS_AT_ONCE = 4096
+"""Words whose deviation is taken at a time: a large bank need not be held once more."""
 
 
 class StandardisedSimilarity(nn.Module):
@@ -43,6 +46,7 @@ class StandardisedSimilarity(nn.Module):
     covariance: Tensor
     deviation: Tensor
     seen: Tensor
+    keys: Tensor
     updates: Tensor
 
     def __init__(self, bank: KeywordBank, *, momentum: float, prior: float) -> None:
@@ -58,6 +62,9 @@ class StandardisedSimilarity(nn.Module):
         self.register_buffer("covariance", torch.eye(width))
         self.register_buffer("deviation", torch.ones(size), persistent=False)
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.register_buffer("keys", self.words / math.sqrt(width), persistent=False)
+        self._rough: RoughKeys | None = None
+        self._follow()  # to the last digit what a state that is loaded gives
 
     @torch.no_grad()
     def fit(self, queries: Float[Tensor, "Q E"]) -> None:
@@ -90,22 +97,31 @@ class StandardisedSimilarity(nn.Module):
         """The `count` words of the highest s_w, highest first; the whole bank where it holds fewer.
 
         No gradient and no score leaves this full comparison: `scores` gives those of the chosen few, so that the
-        backward pass does not depend on the size of the bank.
+        backward pass does not depend on the size of the bank. Exact, for any bank: see `nearest.py` for how large ones
+        are searched. A query that is not finite gets any words.
         """
-        keys = self.words / (math.sqrt(self.words.shape[1]) * self.deviation[:, None])
-        scores = nn.functional.linear(queries - self.mean, keys, self.prior)
-        return scores.topk(min(count, len(keys)), dim=-1).indices
+        count = min(count, len(self.keys))
+        with torch.autocast(queries.device.type, enabled=False):
+            centred = (queries.float() - self.mean).flatten(0, -2)
+            return self._search(centred, count).view(*queries.shape[:-1], count)
 
     def all(self, queries: Float[Tensor, "*Q E"]) -> Float[Tensor, "*Q W"]:
         """s_w of every word."""
-        keys = self.words / (math.sqrt(self.words.shape[1]) * self.deviation[:, None])
-        return nn.functional.linear(queries.float() - self.mean, keys, self.prior)
+        return nn.functional.linear(queries.float() - self.mean, self.keys, self.prior)
 
     def scores(self, queries: Float[Tensor, "*Q E"], chosen: Int[Tensor, "*Q k"]) -> Float[Tensor, "*Q k"]:
         """s_w of the chosen words, in float32, differentiable in the queries."""
         centred = (queries.float() - self.mean)[..., None, :]
         raw = (centred * self.words[chosen]).sum(-1) / math.sqrt(self.words.shape[1])
         return raw / self.deviation[chosen] + self.prior[chosen]
+
+    def _search(self, centred: Float[Tensor, "Q E"], count: int) -> Int[Tensor, "Q k"]:
+        # Statistics that move with every step would have the keys rounded for a single search.
+        if self.training or len(self.keys) < ROUGH_FROM or centred.device.type != "cpu" or len(centred) == 0:
+            return nearest_keys(centred, self.keys, self.prior, count)
+        if self._rough is None:
+            self._rough = RoughKeys.of(self.keys, self.prior)
+        return self._rough.nearest(centred.nan_to_num(0, posinf=0, neginf=0), count)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         state_dict.pop(f"{prefix}deviation", None)  # versions up to 0.1.0 saved it
@@ -114,13 +130,17 @@ class StandardisedSimilarity(nn.Module):
 
     def _follow(self) -> None:
         """Bring what follows from the statistics up to date with them."""
-        variance = ((self.words @ self.covariance) * self.words).sum(-1) / self.words.shape[1]  # W
+        parts = self.words.split(WORDS_AT_ONCE)
+        variance = torch.cat([((part @ self.covariance) * part).sum(-1) for part in parts]) / self.words.shape[1]  # W
         floor = LEAST_DEVIATION**2 * variance[self.seen].mean()
         self.deviation.copy_(variance.clamp(min=floor.clamp(min=1e-12)).sqrt())
+        torch.div(self.words, math.sqrt(self.words.shape[1]) * self.deviation[:, None], out=self.keys)
+        self._rough = None
 
 
 def centred(embeddings: Float[Tensor, "W E"], seen: Bool[Tensor, " W"]) -> Float[Tensor, "W E"]:
     """Embeddings less the mean of those `seen`, at norm sqrt(E): what all words share tells none apart."""
+    known = embeddings if bool(seen.all()) else embeddings[seen]
     # The mean of a single word is the word: less its mean nothing would be left of it.
-    centred = embeddings - embeddings[seen].mean(0) if int(seen.sum()) > 1 else embeddings
-    return nn.functional.normalize(centred, dim=-1) * math.sqrt(embeddings.shape[1])
+    centred = embeddings - known.mean(0) if len(known) > 1 else embeddings.clone()
+    return centred.mul_(math.sqrt(embeddings.shape[1]) / centred.norm(dim=-1, keepdim=True).clamp(min=1e-12))

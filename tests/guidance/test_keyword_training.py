@@ -1,0 +1,182 @@
+"""Teaching keyword heads: losses against slow loops, what is learned, and who says what of whom."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from regioncap.guidance import (
+    KeywordBank,
+    KeywordHeadsConfig,
+    KeywordInputs,
+    KeywordShares,
+    KeywordTargets,
+    KeywordTeacher,
+    KeywordTrainingConfig,
+    SparseShares,
+    fold_of,
+    held_out_queries,
+)
+from regioncap.guidance.learned_scores import image_gains
+
+IMAGES, N, G, R = 60, 3, 8, 8
+SCENE, DETAIL = 4, 5
+CONFIG = KeywordTrainingConfig(
+    heads=KeywordHeadsConfig(hidden=32, dropout=0.1, region_dropout=0.1),
+    epochs=30,
+    batch_size=20,
+    learning_rate=1e-2,
+    folds=2,
+    precision="fp32",
+)
+
+
+def bank(words: int) -> KeywordBank:
+    generator = torch.Generator().manual_seed(words)
+    return KeywordBank(
+        words=tuple(f"w{number}" for number in range(words)),
+        counts=(3,) * words,
+        embeddings=torch.randn(words, 16, generator=generator),
+    )
+
+
+BANKS = bank(SCENE), bank(DETAIL)
+
+
+class World:
+    """Images whose first channels say their scene word, and regions whose first channels say their detail word."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.scene = torch.randint(SCENE, (IMAGES,), generator=generator)
+        self.detail = torch.randint(DETAIL, (IMAGES, N), generator=generator)
+        self.valid = torch.ones(IMAGES, N, dtype=torch.bool)
+        self.valid[::4, 2] = False
+        self.pooled = torch.randn(IMAGES, G, generator=generator) * 0.2
+        self.pooled[torch.arange(IMAGES), self.scene] += 2
+        self.regions = torch.randn(IMAGES, N, R, generator=generator) * 0.2
+        self.regions.scatter_add_(2, self.detail[..., None], torch.full((IMAGES, N, 1), 2.0))
+
+    def read(self, rows: torch.Tensor) -> KeywordInputs:
+        boxes = torch.tensor([0.1, 0.1, 0.5, 0.5]).expand(len(rows), N, 4)
+        valid = self.valid[rows]
+        return KeywordInputs(
+            pooled=self.pooled[rows], regions=self.regions[rows] * valid[..., None], boxes=boxes, valid=valid
+        )
+
+    def targets(self, *, phrases: bool) -> KeywordTargets:
+        shown = [
+            {int(word): 1.0 for word, real in zip(words, valid, strict=True) if real}
+            for words, valid in zip(self.detail, self.valid, strict=True)
+        ]
+        slots = [{int(word): 1.0} for word in self.detail.flatten()]
+        return KeywordTargets(
+            scene=SparseShares.of([{int(word): 1.0} for word in self.scene]),
+            detail=SparseShares.of(shown),
+            regions=SparseShares.of(slots) if phrases else None,
+        )
+
+
+@pytest.mark.parametrize("phrases", [True, False])
+def test_heads_learn_the_words_of_images_and_regions_they_were_not_taught(phrases: bool) -> None:
+    world = World()
+    teacher = KeywordTeacher(CONFIG, world.read, world.targets(phrases=phrases), BANKS)
+    taught, rest = torch.arange(40), torch.arange(40, IMAGES)
+    losses: list[float] = []
+    heads = teacher.teach(taught, lambda epoch, values: losses.append(sum(values.values())))
+    assert len(losses) == CONFIG.epochs
+    assert losses[-1] < 0.5 * losses[0]
+    assert not heads.training
+    assert not any(parameter.requires_grad for parameter in heads.parameters())
+    said = heads(world.read(rest))
+    scores = teacher._scene.all(said.scene)
+    assert (scores.argmax(1) == world.scene[rest]).float().mean() > 0.9
+    real = world.valid[rest]
+    named = teacher._regions.all(said.regions).argmax(-1) == world.detail[rest]
+    assert named[real].float().mean() > 0.85
+    gains = image_gains(teacher._detail, said.detail, said.regions, real, said.mix) + teacher._detail.prior
+    best = gains.argmax(1)
+    shown = (world.detail[rest] == best[:, None]) & real
+    assert shown.any(1).float().mean() > 0.85
+
+
+def test_without_phrases_the_loss_is_the_noisy_or_of_the_regions() -> None:
+    world = World()
+    teacher = KeywordTeacher(CONFIG, world.read, world.targets(phrases=False), BANKS)
+    rows = torch.tensor([4, 9])
+    torch.manual_seed(1)
+    heads = CONFIG.heads.build(G, R, *BANKS).eval()
+    with torch.no_grad():
+        found = teacher._losses(heads, rows)["regions"].item()
+        scores = teacher._regions.all(heads(world.read(rows)).regions)
+    total = 0.0
+    for image, row in enumerate(rows.tolist()):
+        for word in range(DETAIL):
+            nowhere = 1.0
+            for slot in range(N):
+                if world.valid[row, slot]:
+                    nowhere *= 1 - 1 / (1 + math.exp(-scores[image, slot, word].item()))
+            shown = any(world.valid[row, slot] and world.detail[row, slot] == word for slot in range(N))
+            total -= math.log(1 - nowhere) if shown else math.log(nowhere)
+    assert found == pytest.approx(total / len(rows), rel=1e-4)
+
+
+def test_images_are_heard_by_the_heads_of_their_fold() -> None:
+    world = World()
+    torch.manual_seed(0)
+    heads = [CONFIG.heads.build(G, R, *BANKS).eval() for _ in range(3)]
+    rows = torch.tensor([5, 0, 7, 2])
+    folds = fold_of(IMAGES, 3)[rows]
+    assert folds.tolist() == [2, 0, 1, 2]
+    inputs = world.read(rows)
+    with torch.no_grad():
+        said = held_out_queries(heads, folds, inputs)
+        for b, fold in enumerate(folds.tolist()):
+            alone = heads[fold](world.read(rows[b : b + 1]))
+            for name in ("scene", "detail", "regions", "mix"):
+                torch.testing.assert_close(getattr(said, name)[b : b + 1], getattr(alone, name))
+
+
+def test_the_same_seed_gives_the_same_heads_and_leaves_the_callers_chance_alone() -> None:
+    world = World()
+    teacher = KeywordTeacher(replace(CONFIG, epochs=2), world.read, world.targets(phrases=True), BANKS)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    one = teacher.teach(torch.arange(20))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(8)
+    other = teacher.teach(torch.arange(20))
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+    third = KeywordTeacher(replace(CONFIG, epochs=2, seed=1), world.read, world.targets(phrases=True), BANKS)
+    assert not torch.equal(third.teach(torch.arange(20)).scene.weight, one.scene.weight)
+
+
+def test_shares_without_phrases_are_those_of_images_over_the_regions_of_each() -> None:
+    world = World()
+    shares = KeywordShares.of(world.targets(phrases=False), SCENE, DETAIL, 2.5)
+    torch.testing.assert_close(shares.regions, shares.detail / 2.5)
+    torch.testing.assert_close(shares.scene, torch.bincount(world.scene, minlength=SCENE) / IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"epochs": 0}, r"keywords\.epochs must be at least 1, got 0"),
+        ({"folds": 1}, r"keywords\.folds must be at least 2, got 1"),
+        ({"batch_size": 0}, r"keywords\.batch_size must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, r"keywords\.learning_rate must be positive, got 0\.0"),
+        ({"weight_decay": -1.0}, r"keywords\.weight_decay must not be negative, got -1\.0"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused(changes: dict[str, float], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        replace(CONFIG, **changes)  # type: ignore[arg-type]
+
+
+def test_one_image_cannot_teach() -> None:
+    one = SparseShares.of([{0: 1.0}])
+    targets = KeywordTargets(scene=one, detail=one, regions=None)
+    with pytest.raises(ValueError, match="keyword heads need at least 2 training images, got 1"):
+        KeywordTeacher(CONFIG, World().read, targets, BANKS)
