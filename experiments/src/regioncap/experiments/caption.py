@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+import tyro
 
 from regioncap.decoder import SearchConfig
 from regioncap.experiments.checkpoint import load_checkpoint
@@ -13,6 +15,10 @@ from regioncap.experiments.data.dataset import DataError
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.pictures import draw, records
 from regioncap.experiments.progress import track
+from regioncap.experiments.steering.compare import steering_lines, steering_record
+from regioncap.experiments.steering.edits import Steerer
+from regioncap.experiments.steering.lookup import find_words
+from regioncap.experiments.steering.options import SteeringOptions
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _BATCH = 16
@@ -24,12 +30,13 @@ class CaptionOptions:
 
     out: Path | None = None
     """JSON lines, one a picture: image, caption, score, confidence, tokens' probabilities, other captions, scene and
-    detail words with weights. None prints captions."""
+    detail words with weights, and what edits did to them. None prints captions."""
     n: int = 1
     """Captions of each picture that differ, best first: by beams that avoid each other (`--search.diversity`, 1 unless
     given), or, with `--search.method sample`, drawn."""
     overlay: Path | None = None
     """Folder for a picture of each image with its regions, the graph's edges and the chosen words."""
+    steering: Annotated[SteeringOptions, tyro.conf.arg(name="")] = field(default_factory=SteeringOptions)
 
 
 def caption(
@@ -40,14 +47,18 @@ def caption(
     A file that does not decode is reported and left out; the reports are returned, one line each.
     Raises DataError if a path does not exist or no picture is found.
     """
-    files = list(_files(paths))
+    files = list(picture_files(paths))
     checkpoint = load_checkpoint(folder)
-    encoder = checkpoint.experiment.encoders.build().image
+    encoders = checkpoint.experiment.encoders.build()
+    encoder, steer = encoders.image, None
+    if options.steering.any:
+        wanted, checkpoint = find_words(options.steering, checkpoint, encoders.keywords)
+        steer = Steerer(checkpoint.captioner, wanted, options.steering.strength)
     search = (search or checkpoint.experiment.search).several(options.n)
     generator = CaptionGenerator(checkpoint.captioner, checkpoint.tokenizer, search)
     problems: list[str] = []
     lines: list[str] = []
-    names = _overlay_names(files)
+    names = overlay_names(files)
     starts = range(0, len(files), _BATCH)
     for start in track(starts, description="caption images", total=len(starts)):
         batch, pixels = [], []
@@ -61,10 +72,20 @@ def caption(
             continue
         with torch.inference_mode():
             images = encoder(*(torch.stack(column) for column in zip(*pixels, strict=True)))
-        generated = generator(images, [file.name for file in batch])
-        for file, record in zip(batch, records(checkpoint.captioner, generated), strict=True):
+        called = [file.name for file in batch]
+        generated = generator(images, called)
+        steered: list[dict[str, Any]] = []
+        if steer is not None:
+            before, edits = generated, steer(generated, called)
+            generated = generator(images, called, edits.steering)
+            steered = [steering_record(checkpoint.captioner, before, generated, edits, at) for at in range(len(called))]
+        for at, (file, record) in enumerate(zip(batch, records(checkpoint.captioner, generated), strict=True)):
+            if steered:
+                record["steering"] = steered[at]
             lines.append(json.dumps({"image": str(file), **record}, ensure_ascii=False))
-            if options.out is None:
+            if options.out is None and steered:
+                print("\n".join([str(file), *steering_lines(steered[at])]))
+            elif options.out is None:
                 for text in (record["caption"], *(other["caption"] for other in record["alternatives"])):
                     print(f"{file}\t{text}")
         if options.overlay is not None:
@@ -78,7 +99,8 @@ def caption(
     return problems
 
 
-def _files(paths: Sequence[Path]) -> Iterable[Path]:
+def picture_files(paths: Sequence[Path]) -> Iterable[Path]:
+    """The files, and the pictures in the folders. Raises DataError for a path that does not exist or holds none."""
     for path in paths:
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
@@ -91,7 +113,7 @@ def _files(paths: Sequence[Path]) -> Iterable[Path]:
             raise DataError(f"{path}: no such file or folder")
 
 
-def _overlay_names(files: Sequence[Path]) -> dict[Path, str]:
+def overlay_names(files: Sequence[Path]) -> dict[Path, str]:
     """A file name for each overlay: the picture's own, with a number where two folders hold the same name."""
     names: dict[Path, str] = {}
     used: set[str] = set()

@@ -16,6 +16,9 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap tune PRESET --trials N --out DIR        better settings (Optuna); DIR/best.json is what train --config takes
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
+      --add red --drop wooden --scene beach --region 3=surfboard     edits what guidance chose; the caption follows
+  regioncap explain CHECKPOINT PATH... --out DIR   why captions are what they are: words, gates, attention, as pictures
+  regioncap measure-steering CHECKPOINT --data.root DIR --out DIR     how often edits are said, and what they cost
   regioncap sweep-search CHECKPOINT --out DIR      what greedy tokens, beams and precisions cost and give
   regioncap pretrain-decoder FILE --out DIR        a decoder that has its language from text: --decoder.weights DIR
   regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
@@ -38,6 +41,8 @@ COMMANDS = (
     "evaluate",
     "caption",
     "tune",
+    "explain",
+    "measure-steering",
     "sweep-search",
     "pretrain-decoder",
     "distil",
@@ -100,6 +105,14 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         from regioncap.experiments.commands.search import sweep_search_command
 
         return sweep_search_command(arguments)
+    if name == "explain":
+        from regioncap.experiments.commands.explain import explain_command
+
+        return explain_command(arguments)
+    if name == "measure-steering":
+        from regioncap.experiments.commands.steering import measure_steering_command
+
+        return measure_steering_command(arguments)
     if name == "distil":
         from regioncap.experiments.commands.distil import distil_command
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regioncap.decoder import Captions, CaptionTokenizer, Prefix, SearchConfig, Wording, search
@@ -29,6 +29,7 @@ class Generated:
     captions: Captions
     probabilities: tuple[tuple[tuple[str, float], ...], ...]
     """Of each image's best caption: its tokens, the end among them, and the probability of each."""
+    prefix: Prefix
     guidance: Guidance
     regions: EnhancedRegions
     boxes: Float[Tensor, "B N 4"]
@@ -59,6 +60,7 @@ class CaptionGenerator:
             alternatives=alternatives,
             captions=captions,
             probabilities=tuple(self._probabilities(captions, image) for image in range(len(names))),
+            prefix=condition.prefix,
             guidance=condition.guidance,
             regions=condition.regions,
             boxes=condition.adapted.boxes,
@@ -75,6 +77,13 @@ class CaptionGenerator:
             for rows, lengths in zip(captions.tokens, captions.lengths, strict=True)
         )
         return captions, texts
+
+    def whole(self, captions: Captions) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """The best caption of each image with bos and prompt before it, and which of the tokens are real."""
+        begin = captions.tokens.new_tensor([self._tokenizer.bos, *self._wording.prompt])
+        tokens = torch.cat([begin.expand(len(captions.tokens), -1), captions.tokens[:, 0]], 1)
+        real = torch.arange(tokens.shape[1]) < (len(begin) + captions.lengths[:, :1].cpu())
+        return tokens, real.to(tokens.device)
 
     def _text(self, tokens: Int[Tensor, " T"]) -> str:
         return self._tokenizer.decode(torch.cat([tokens.new_tensor(self._wording.prompt), tokens]))

@@ -51,6 +51,33 @@ def records(captioner: Captioner, generated: Generated) -> list[dict[str, Any]]:
     return rows
 
 
+def chosen_record(captioner: Captioner, generated: Generated, image: int) -> dict[str, dict[str, Any]]:
+    """What guidance chose for one picture of a batch, heaviest first.
+
+    `scene`: word -> weight; `keywords`: word of the whole picture -> its log-odds, or weight by similarity; `regions`:
+    number, from 1, -> word -> weight.
+    """
+    chosen = captioner.guidance.chosen_words(generated.guidance)[image]
+    told, names = generated.guidance.keywords, captioner.guidance.keyword_words
+    keywords = [
+        (names[row], score)
+        for row, score, real in zip(
+            told.words[image].tolist(), told.scores[image].tolist(), told.valid[image].tolist(), strict=True
+        )
+        if real
+    ]
+    valid = generated.regions.valid[image].tolist()
+    return {
+        "scene": {word: round(weight, 4) for word, weight in chosen.scene},
+        "keywords": {word: round(score, 4) for word, score in keywords},
+        "regions": {
+            str(number): {word: round(weight, 4) for word, weight in words}
+            for number, (words, real) in enumerate(zip(chosen.detail, valid, strict=False), start=1)
+            if real
+        },
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What one caption rests on: real regions alone, no padding."""
@@ -111,7 +138,8 @@ def evidence_record(evidence: Evidence) -> dict[str, Any]:
 def draw(captioner: Captioner, generated: Generated, paths: Sequence[Path], targets: Sequence[Path]) -> None:
     """Each photograph with its regions, the graph's edges and the chosen words, written to `targets`.
 
-    `paths` are those of the batch's first images; there may be fewer than images.
+    Regions are numbered from 1 in the order of the encoder, as `--region` takes them. `paths` are those of the batch's
+    first images; there may be fewer than images.
     """
     evidence = evidence_of(captioner, generated, len(paths))
     for path, target, seen in zip(paths, targets, evidence, strict=True):
@@ -121,7 +149,7 @@ def draw(captioner: Captioner, generated: Generated, paths: Sequence[Path], targ
                 caption=seen.caption,
                 boxes=seen.boxes,
                 edges=seen.edges,
-                words=seen.words,
+                words=[f"{number} {word}".rstrip() for number, word in enumerate(seen.words, start=1)],
                 relevance=seen.relevance,
                 scene_words=seen.scene_words,
                 path=target,

@@ -85,7 +85,7 @@ def _train(arguments: Sequence[str]) -> int:
 
 
 def _evaluate(arguments: Sequence[str]) -> int:
-    folder, stored = _checkpoint(arguments)
+    folder, stored = checkpoint_of(arguments)
     default = EvaluateCommand(checkpoint=folder, search=stored) if folder else None
     command = parse(EvaluateCommand, "regioncap evaluate", arguments, default)
     scores = evaluate(command.checkpoint, command.options, command.search)
@@ -105,7 +105,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
 
 
 def _caption(arguments: Sequence[str]) -> int:
-    folder, stored = _checkpoint(arguments)
+    folder, stored = checkpoint_of(arguments)
     default = CaptionCommand(checkpoint=folder, paths=(), search=stored) if folder else None
     command = parse(CaptionCommand, "regioncap caption", arguments, default)
     if not command.paths:
@@ -122,7 +122,7 @@ def _train_scenes_encoders(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _checkpoint(arguments: Sequence[str]) -> tuple[Path | None, SearchConfig]:
+def checkpoint_of(arguments: Sequence[str]) -> tuple[Path | None, SearchConfig]:
     """The checkpoint that the words begin with, and its search: what the flags then change."""
     if not arguments or arguments[0].startswith("-"):
         return None, SearchConfig()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from regioncap.guidance.bank import KeywordBank
 from regioncap.guidance.learned_scores import LearnedScores
 from regioncap.guidance.similarity import StandardisedSimilarity
-from regioncap.guidance.steering import BARRED, Steering, steered
+from regioncap.guidance.steering import BARRED, Steering, best_words, steered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,14 +106,17 @@ class DetailGuidance(nn.Module):
         if self.training and isinstance(self.similarity, StandardisedSimilarity):
             self.similarity.update(query[valid])
         if edits is None:
-            chosen = self.similarity.nearest(query, self.count).masked_fill(~valid[..., None], 0)
-            scores = self.similarity.scores(query, chosen) * self.log_temperature.exp()
+            chosen = self.similarity.nearest(query, self.count)
         else:
-            likely = steered(self.similarity.all(query), edits, strength)
-            chosen = likely.topk(min(self.count, likely.shape[-1])).indices.masked_fill(~valid[..., None], 0)
-            scores = likely.gather(-1, chosen) * self.log_temperature.exp()
-            scores = scores.masked_fill(likely.gather(-1, chosen) <= BARRED, BARRED)
-        weights = scores.softmax(-1) * valid[..., None]  # B N m
+            chosen = best_words(self.similarity.all(query), edits, strength, self.count)
+        chosen = chosen.masked_fill(~valid[..., None], 0)
+        likely = self.similarity.scores(query, chosen)
+        told = None if edits is None else edits.gather(-1, chosen)
+        if told is not None:
+            likely = steered(likely, told, strength)
+        weights = (likely * self.log_temperature.exp()).softmax(-1) * valid[..., None]  # B N m
+        if told is not None:
+            weights = weights.masked_fill(told < 0, 0)
         weighted = weights[..., None] * self.similarity.words[chosen]  # B N m E
         text = self.text(weighted.sum(-2))  # B N D
         gate = torch.sigmoid(self.gate_fused(fused)[:, None] + self.gate_text(text)) * valid[..., None]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from regioncap.guidance.bank import KeywordBank
 from regioncap.guidance.learned_scores import LearnedScores
 from regioncap.guidance.similarity import StandardisedSimilarity
-from regioncap.guidance.steering import steered
+from regioncap.guidance.steering import best_words, steered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,17 +77,21 @@ class SceneGuidance(nn.Module):
         if edits is None:
             chosen = self.similarity.nearest(asked, self.count)
         else:
-            scores = steered(self.similarity.all(asked), edits, strength)
-            chosen = scores.topk(min(self.count, scores.shape[1])).indices
+            chosen = best_words(self.similarity.all(asked), edits, strength, self.count)
         words = self.similarity.words[chosen]  # B M D
         query = self.query(self.norm(fused)).float()
         logits = (query[:, None] * words).sum(-1) / math.sqrt(words.shape[-1])
+        told = None if edits is None else edits.gather(1, chosen)
         if isinstance(self.similarity, LearnedScores):
             likely = self.similarity.scores(asked, chosen)
-            if edits is not None:
-                likely = steered(likely, edits.gather(1, chosen), strength)
+            if told is not None:
+                likely = steered(likely, told, strength)
             logits = logits + likely * self.log_temperature.exp()
+        elif told is not None:
+            logits = steered(logits, told, strength)
         weights = logits.softmax(-1)
+        if told is not None:
+            weights = weights.masked_fill(told < 0, 0)
         weighted = weights[..., None] * words
         return Scene(summary=weighted.sum(1), tokens=chosen.shape[1] * weighted, words=chosen, weights=weights)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int8
+from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 BARRED = -1e4
@@ -46,6 +46,14 @@ def steered(
     """Scores with the edits: added words have `strength` at least, dropped ones are barred."""
     raised = torch.where(edits > 0, scores.clamp(min=strength), scores)
     return raised.masked_fill(edits < 0, BARRED)
+
+
+def best_words(
+    scores: Float[Tensor, "*rows W"], edits: Int8[Tensor, "*rows W"], strength: float, count: int
+) -> Int[Tensor, "*rows k"]:
+    """Rows of the `count` best words, all of them where there are fewer; added words come before all others."""
+    first = steered(scores, edits, strength) - BARRED * (edits > 0)
+    return first.topk(min(count, scores.shape[-1])).indices
 
 
 def steered_gains(
