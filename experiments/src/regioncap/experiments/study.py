@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from regioncap.experiments.arms import ARMS, RETRIEVAL
+from regioncap.experiments.arms import ARMS, RETRIEVAL, STANDARD
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config import Experiment
@@ -52,7 +52,7 @@ class StudyOptions:
     """Seeds per arm, counting up from the experiment's own."""
     out: Path
     """Folder of the study."""
-    arms: tuple[str, ...] = tuple(ARMS)
+    arms: tuple[str, ...] = STANDARD
     """Which arms; their order is the table's."""
     jobs: int = 0
     """Arms that train at the same time, one core each; 0: as many as there are cores."""
