@@ -20,6 +20,7 @@ from PIL import Image
 
 from regioncap.experiments.config_io import flatten, to_dict
 from regioncap.experiments.data.dataset import CaptionData
+from regioncap.experiments.environment import environment
 from regioncap.experiments.serving import log_captioner
 from regioncap.experiments.tracking.metric_names import metric_name
 from regioncap.experiments.tracking.notes import NOTE, program
@@ -130,7 +131,9 @@ class StudyTracker:
     @_reached
     def captions(self, run_id: str, table: Mapping[str, Sequence[Any]]) -> None:
         """The caption table: image, caption, references, CIDEr."""
-        self.client.log_table(run_id, {key: list(column) for key, column in table.items()}, "captions.json")
+        # It reads what it would add to, with a progress bar of its own amid the study's.
+        with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
+            self.client.log_table(run_id, {key: list(column) for key, column in table.items()}, "captions.json")
 
     @_reached
     def pictures(self, run_id: str, folder: Path) -> None:
