@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from regioncap.experiments.overlay import PALETTE
 from regioncap.experiments.reporting.content import gather
 from regioncap.experiments.reporting.page import report_data, report_page
 
@@ -150,6 +151,8 @@ def test_what_an_arm_saw_lies_over_its_picture(page: Callable[..., Any]) -> None
     assert count(browser, ".card:first-child .seen path.edge") == 2
     words = "[...document.querySelectorAll('.card:first-child .seen text')].map((word) => word.textContent)"
     assert browser.run(words) == ["dog", "beach"]
+    drawn = "getComputedStyle(document.querySelector('.card .seen text'))"
+    assert browser.run(f"[{drawn}.fill, {drawn}.fontSize]") == ["rgb({}, {}, {})".format(*PALETTE[0]), "46px"]
     overlaid = browser.run(
         "(() => { const [a, b] = ['img', 'svg'].map((tag) => document.querySelector(`.card .seen ${tag}`)"
         ".getBoundingClientRect()); return [a.width - b.width, a.height - b.height, a.x - b.x, a.y - b.y]; })()"

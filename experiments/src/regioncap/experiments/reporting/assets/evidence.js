@@ -47,7 +47,9 @@ function regionWords({ words: said, shown }, boxes, height) {
     const y = [y0 + size, y0 - 8, y1 - 8, y1 + size, (y0 + y1) / 2].find(free);
     if (y === undefined) continue;
     taken.push([x, y, width]);
-    found.push(draw("text", { class: "word", x, y, fill: data.palette[rank] }, said[rank]));
+    const word = draw("text", { class: "word", x, y }, said[rank]);
+    word.style.fill = data.palette[rank];
+    found.push(word);
   }
   return found;
 }
