@@ -37,6 +37,8 @@ def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment
 
 def _unknown(experiment: Experiment, name: str) -> str:
     names = list(flatten(experiment))
-    near = difflib.get_close_matches(name, names, n=3) or [key for key in names if key.endswith(name.split(".")[-1])]
+    last = name.split(".")[-1]
+    near = [key for key in names if key.split(".")[-1] == last]
+    near += [key for key in difflib.get_close_matches(name, names, n=3) if key not in near]
     hint = f"; near to it: {', '.join(near[:3])}" if near else ""
     return f"no config field {name!r} in this experiment{hint}"

@@ -92,7 +92,7 @@ def _history(study: optuna.Study, complete: list[FrozenTrial]) -> Figure:
     axes.set_title(f"{_title(study)}: {len(complete)} finished, {len(pruned)} pruned", fontsize=11)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 

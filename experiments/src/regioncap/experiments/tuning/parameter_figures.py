@@ -11,7 +11,7 @@ from matplotlib.tri import Triangulation
 from optuna.trial import FrozenTrial
 
 from regioncap.experiments.tuning.axes import axes_of, end_labels
-from regioncap.experiments.tuning.budget import OWN, START
+from regioncap.experiments.tuning.budget import START
 
 _MAP = "viridis"
 _CIDER = "CIDEr on dev (%)"
@@ -90,12 +90,11 @@ def parallel(trials: Sequence[FrozenTrial], names: Sequence[str], title: str) ->
 
 
 def _mark(place: Axes, trials: Sequence[FrozenTrial], x: Sequence[float], y: Sequence[float]) -> None:
-    """Name the points that the sampler did not choose."""
+    """Name the points that the sampler did not choose: they stand where their own sigma is on the average."""
     for trial, at_x, at_y in zip(trials, x, y, strict=True):
         if START in trial.user_attrs:
-            own = " (sigma: its own)" if "graph.sigma" in trial.user_attrs.get(OWN, ()) else ""
-            place.annotate(f"{trial.user_attrs[START]}{own}", (at_x, at_y), xytext=(6, 6), fontsize=8,
-                           textcoords="offset points",
+            place.annotate(trial.user_attrs[START].removeprefix("the ").partition("'")[0], (at_x, at_y), xytext=(6, 6),
+                           fontsize=8, textcoords="offset points",
                            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.7})  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
-from optuna.trial import Trial
+from optuna.trial import FixedTrial, Trial
 
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.tuning.config_fields import value_of, with_values
@@ -70,7 +70,7 @@ class Space:
         """What is varied, for people, a line each."""
         return [f"{name} {_range(each)}" for name, each in self.distributions.items()]
 
-    def suggest(self, trial: Trial, base: Experiment, own: Sequence[str] = ()) -> Experiment:
+    def suggest(self, trial: Trial | FixedTrial, base: Experiment, own: Sequence[str] = ()) -> Experiment:
         """The experiment of a trial; the fields of `own` keep the base's value whatever the trial's parameter says.
 
         A base value that no number stands for (sigma None) is tried so: its parameter tells the sampler where in the
@@ -120,12 +120,12 @@ def read_space(base: Experiment, vary: Sequence[str]) -> Space:
             raise ValueError(f"--vary {word}: {name} is no setting to tune; for the mean over seeds there is --seeds")
         if name in distributions:
             raise ValueError(f"--vary {word}: {name} is varied twice")
-        distributions[name] = _read(word, value_of(base, name), values)
-        for value in _ends(distributions[name]):
-            try:
+        try:
+            distributions[name] = _read(value_of(base, name), values)
+            for value in _ends(distributions[name]):
                 with_values(base, {name: value})
-            except ValueError as error:
-                raise ValueError(f"--vary {word}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"--vary {word}: {error}") from error
     return Space(distributions=distributions)
 
 
@@ -135,9 +135,10 @@ def starts(base: Experiment, space: Space, mean_distance: float | None) -> list[
     paper = own | {name: value for name, value in PAPER.items() if name in own}
     points: list[Start] = []
     for title, values in (("the paper's values", paper), ("the preset's values", own)):
-        kept = tuple(name for name, value in values.items() if value is None)
-        placed = {name: mean_distance if name in kept and name == _SIGMA else value for name, value in values.items()}
-        known = {name: value for name, value in placed.items() if value is not None or name not in kept}
+        kept = tuple(n for n, value in values.items() if value is None and not _contains(space.distributions[n], None))
+        known = {name: value for name, value in values.items() if name not in kept}
+        if _SIGMA in kept and mean_distance is not None:
+            known[_SIGMA] = mean_distance  # what None comes to, about
         inside = all(_contains(space.distributions[name], value) for name, value in known.items())
         if inside and all(known != point.parameters for point in points):
             points.append(Start(name=title, parameters=known, own=kept))
@@ -163,7 +164,7 @@ def _range(distribution: BaseDistribution) -> str:
     raise AssertionError(distribution)
 
 
-def _suggested(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+def _suggested(trial: Trial | FixedTrial, name: str, distribution: BaseDistribution) -> Any:
     match distribution:
         case IntDistribution(low=low, high=high, step=step, log=log):
             return trial.suggest_int(name, low, high, step=step, log=log)
@@ -174,28 +175,28 @@ def _suggested(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
     raise ValueError(f"the study varies {name} by a {type(distribution).__name__}, which this version does not know")
 
 
-def _read(word: str, current: Any, values: str) -> BaseDistribution:
+def _read(current: Any, values: str) -> BaseDistribution:
     if is_dataclass(current) or isinstance(current, tuple | list | dict):
-        raise ValueError(f"--vary {word}: this field is no single value; vary the fields below it by their names")
+        raise ValueError("this field is no single value; vary the fields below it by their names")
     if ":" not in values:
         choices = [_scalar(choice) for choice in values.split(",")]
         if len(set(choices)) < 2:
-            raise ValueError(f"--vary {word}: want two choices or more, as FIELD=A,B, or a range, as FIELD=LOW:HIGH")
+            raise ValueError("want two choices or more, as FIELD=A,B, or a range, as FIELD=LOW:HIGH")
         return CategoricalDistribution(choices)
     low, high, *rest = (_scalar(part) for part in values.split(":"))
     numbers = [part for part in (low, high, *rest) if isinstance(part, int | float) and not isinstance(part, bool)]
     log = rest == ["log"]
     if len(rest) > 1 or len(numbers) != 2 + len(rest) - log or isinstance(current, bool | str):
         raise ValueError(
-            f"--vary {word}: want numbers, as LOW:HIGH, LOW:HIGH:log or LOW:HIGH:STEP, for a field that holds a number "
+            "want numbers, as LOW:HIGH, LOW:HIGH:log or LOW:HIGH:STEP, for a field that holds a number "
             f"(it holds {current!r})"
         )
     if low >= high or (log and low <= 0):
-        raise ValueError(f"--vary {word}: want LOW below HIGH{', and above 0 for log' if log else ''}")
+        raise ValueError(f"want LOW below HIGH{', and above 0 for log' if log else ''}")
     step = None if log or not rest else rest[0]
     if isinstance(current, int):
         if not all(isinstance(number, int) for number in numbers):
-            raise ValueError(f"--vary {word}: this field holds a whole number (now {current}); want whole numbers")
+            raise ValueError(f"this field holds a whole number (now {current}); want whole numbers")
         return IntDistribution(low, high, log=log, step=step or 1)
     return FloatDistribution(float(low), float(high), log=log, step=step)
 

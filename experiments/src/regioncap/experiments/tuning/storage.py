@@ -57,7 +57,7 @@ def shown(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
-        return url.partition("://")[0] + "://..."
+        return f"{url.partition('://')[0]}://..." if "://" in url else "..."
 
 
 class KernelLock(JournalFileOpenLock):
@@ -89,7 +89,9 @@ def _open_journal(file: Path) -> BaseStorage:
             backend: BaseJournalBackend = JournalFileBackend(str(file), lock_obj=lock)
         finally:
             lock.release()
-        return JournalStorage(backend)
+        storage = JournalStorage(backend)
+        storage.get_all_studies()  # what is no journal is seen now
+        return storage
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(f"the journal {file} cannot be used ({error}); name another --storage or --out") from error
 
@@ -99,6 +101,8 @@ def _mend(file: Path) -> None:
     if not file.exists() or not (size := file.stat().st_size):
         return
     with file.open("rb+") as handle:
+        if handle.read(1) != b"{":
+            raise ValueError("it is there, and no journal")
         handle.seek(-1, os.SEEK_END)
         if handle.read(1) == b"\n":
             return

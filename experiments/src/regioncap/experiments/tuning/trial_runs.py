@@ -15,8 +15,8 @@ from regioncap.experiments.tuning.budget import is_lost
 from regioncap.experiments.tuning.locks import held
 from regioncap.experiments.tuning.storage import StorageError
 
-_PARENT, _RUN, _STORE = "mlflow_parent", "mlflow_run", "mlflow_store"
-"""Attributes: of a study, the store and id of its parent run; of a trial, the id of its run and the store of it."""
+_PARENT = "mlflow_parent"
+"""Attribute of a study: the store and id of its parent run."""
 
 
 class TrialRuns:
@@ -60,8 +60,6 @@ class TrialRuns:
         """Open a trial's run."""
         run = self._tracker.run(f"trial {trial.number}", experiment, self._parent, title=title, trial=str(trial.number))
         self._open[trial.number] = run
-        trial.set_user_attr(_RUN, run)
-        trial.set_user_attr(_STORE, self._tracker.uri)
 
     def curve(self, number: int, step: int, values: Mapping[str, float]) -> None:
         """Points of a trial's curves."""
@@ -92,12 +90,14 @@ class TrialRuns:
 
     def end_lost(self, study: optuna.Study) -> None:
         """Close the runs of trials whose commands were killed: these could not do it themselves."""
-        for trial in study.get_trials(deepcopy=False):
-            run = trial.user_attrs.get(_RUN)
-            if run is None or trial.user_attrs.get(_STORE) != self._tracker.uri or not is_lost(trial):
-                continue
-            if self._tracker.client.get_run(run).info.status == "RUNNING":
-                self._close(run, "lost", "its command or its worker was killed")
+        lost = {str(trial.number) for trial in study.get_trials(deepcopy=False) if is_lost(trial)}
+        going_on = self._tracker.client.search_runs(
+            [self._tracker.experiment_id],
+            f"tags.`mlflow.parentRunId` = '{self._parent}' and attributes.status = 'RUNNING'",
+        )
+        for run in going_on:
+            if run.data.tags.get("trial") in lost:
+                self._close(run.info.run_id, "lost", "its command or its worker was killed")
 
     def _close(self, run: str, state: str, note: str) -> None:
         self._tracker.client.set_tag(run, "state", state)
