@@ -46,7 +46,7 @@ def _reached(
         except MlflowException as error:
             raise UnreachableError(
                 f"MLflow's store {self.shown} no longer takes what it is given ({str(error)[:300]}); what is finished "
-                "is kept, and --resume goes on from it"
+                "is kept: call again, a study with --resume"
             ) from error
 
     return reached
