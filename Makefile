@@ -7,13 +7,15 @@ PROJECTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
 
 OUT ?= runs/scenes
 SEEDS ?= 1
+PORT ?= 5000
+TRIALS ?= 32
 
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ablation test test-all lint format bench dashboard encoders lock clean
+.PHONY: help setup ablation tune test test-all lint format bench dashboard encoders lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,6 +32,9 @@ $(STAMP): requirements.lock $(PROJECTS)
 
 ablation: $(STAMP) ## The ablation study on procedural scenes (SEEDS=5 for mean and spread)
 	$(BIN)/regioncap ablate scenes --seeds $(SEEDS) --out $(OUT) --resume
+
+tune: $(STAMP) ## A small Optuna study on procedural scenes (TRIALS=32); the same command goes on with it
+	$(BIN)/regioncap tune scenes --trials $(TRIALS) --train.steps 200 --train.evaluations 5 --out runs/tune
 
 test: $(STAMP) ## The tests, slow ones left out
 	$(BIN)/python -m pytest
@@ -50,8 +55,8 @@ bench: $(STAMP) ## Latency and memory of the stages
 	$(BIN)/python -m pytest benchmarks --benchmark-only \
 		-o addopts='--import-mode=importlib -m "not slow"' -o python_files='bench_*.py'
 
-dashboard: $(STAMP) ## MLflow in the browser, over the studies under runs/
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
+dashboard: $(STAMP) ## MLflow in the browser, over the studies under runs/ (PORT=5000)
+	$(BIN)/regioncap dashboard --home runs --port $(PORT)
 
 encoders: $(STAMP) ## Retrain the small scenes encoders that ship with the project
 	$(BIN)/regioncap train-scenes-encoders --out experiments/src/regioncap/experiments/assets/scenes

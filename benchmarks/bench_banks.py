@@ -1,7 +1,7 @@
-"""Keyword banks measured: how right their words are, and what a bank of 50,000 costs.
+"""Keyword banks measured: how right their words are, and what a large bank costs.
 
     python benchmarks/bench_banks.py words FLICKR8K        # precision on 200 words judged by hand, judged_words.tsv
-    python benchmarks/bench_banks.py large CAPTIONS.txt    # 50,000 words and word pairs of a caption file, one thread
+    python benchmarks/bench_banks.py large CAPTIONS.txt 50000    # so many words and word pairs of a caption file
 
 FLICKR8K is a folder in Flickr8k's layout with the phrases of Flickr30k Entities (entities.jsonl). The list holds 100
 words drawn (`random.Random(1)`) from the scene banks and 100 from the detail banks of Flickr8k's training split (words
@@ -42,7 +42,6 @@ from regioncap.guidance.nearest import nearest_keys
 Result = TypeVar("Result")
 JUDGED = Path(__file__).with_name("judged_words.tsv")
 EVERY = 10**6
-LARGE = 50_000
 QUERIES = 288
 
 
@@ -69,13 +68,13 @@ def words(root: Path) -> None:
             print(f"| {source} | {name} | {len(bank)} | {len(taken)} | {precision:.2f} | {recall:.2f} |")
 
 
-def large(captions: Path) -> None:
-    """Build, save, load and search a bank of 50,000 words and pairs of neighbouring words."""
+def large(captions: Path, size: int) -> None:
+    """Build, save, load and search a bank of words and pairs of neighbouring words."""
     counts: Counter[str] = Counter()
     for caption in read_caption_text(captions).captions:
         own = [word for word in caption_words(caption) if word[0].isalpha()]
         counts.update({*own, *map(" ".join, pairwise(own))})
-    chosen = dict(counts.most_common(LARGE))
+    chosen = dict(counts.most_common(size))
     encoder = TextEncoderConfig(precision="bfloat16").build()
     print(f"{len(chosen):,} words; {resident_mib():.0f} MiB with the encoder")
 
@@ -117,7 +116,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["words", folder]:
             words(Path(folder))
-        case ["large", file]:
-            large(Path(file))
+        case ["large", file, size]:
+            large(Path(file), int(size))
         case _:
             sys.exit(__doc__)

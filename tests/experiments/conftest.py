@@ -1,13 +1,17 @@
 """A study small enough for a test: scenes with encoders of almost no width, prepared once for all tests."""
 
 import io
+import json
 import multiprocessing
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pytest
 import torch
@@ -303,3 +307,72 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, rows in (("train", range(6)), ("dev", range(6, 9)), ("test", range(9, 12))):
         (root / f"{split}.txt").write_text("".join(f"{1000 + i}_photo.jpg\n" for i in rows))
     return root
+
+
+class Browser:
+    """Headless Chromium, spoken to through the DevTools protocol over pipes."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        to_read, self._write = os.pipe()
+        self._read, to_write = os.pipe()
+        flags = "--headless --no-sandbox --disable-gpu --remote-debugging-pipe --no-first-run"
+        line = f'exec "$0" {flags} --user-data-dir="$1" 3<&{to_read} 4>&{to_write}'
+        self._process = subprocess.Popen(
+            ["bash", "-c", line, program, str(profile)],
+            pass_fds=(to_read, to_write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_read)
+        os.close(to_write)
+        self._answers = os.fdopen(self._read, "rb")
+        self._number = 0
+        self._session: dict[str, str] = {}
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        self._number += 1
+        request = {"id": self._number, "method": method, "params": parameters, **self._session}
+        os.write(self._write, json.dumps(request).encode() + b"\0")
+        while True:
+            answer = self._message()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def open(self, page: Path, width: int, scheme: str = "light") -> None:
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call("Page.enable")
+        self.call("Page.navigate", url=page.as_uri())
+        while self._message().get("method") != "Page.loadEventFired":
+            pass
+
+    def run(self, script: str) -> Any:
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._answers.close()
+        os.close(self._write)
+
+    def _message(self) -> Any:
+        text = bytearray()
+        while (sign := self._answers.read(1)) != b"\0":
+            assert sign, "the browser went away"
+            text += sign
+        return json.loads(text)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium on PATH to open the page with")
+    browser = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()

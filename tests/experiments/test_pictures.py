@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -9,7 +10,7 @@ from regioncap.experiments.arms import ARMS
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.generate import CaptionGenerator
-from regioncap.experiments.pictures import draw, records
+from regioncap.experiments.pictures import Evidence, draw, evidence_of, evidence_record, records
 from regioncap.experiments.prepare import Prepared
 
 
@@ -55,3 +56,48 @@ def test_every_arm_can_be_drawn(
             assert min(picture.size) >= 224
     if arm != "+graph+guidance":
         assert all(not record["scene_words"] and not record["detail_words"] for record in records(captioner, generated))
+
+
+def test_evidence_is_what_the_captioner_used_without_padding(
+    make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
+) -> None:
+    captioner = make_captioner("+graph+guidance")
+    generated = CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(
+        prepared.dev.images(torch.arange(4)), "abcd"
+    )
+    evidence = evidence_of(captioner, generated)
+    assert len(evidence_of(captioner, generated, 2)) == 2
+    for i, seen in enumerate(evidence):
+        regions = int(generated.regions.valid[i].sum())
+        assert seen.boxes.shape == (regions, 4)
+        assert seen.edges.shape == (regions, regions)
+        assert len(seen.words) == len(seen.relevance) == regions
+        assert seen.caption == generated.texts[i]
+        kept = generated.regions.valid[i]
+        np.testing.assert_allclose(seen.edges, generated.regions.edges[i][kept][:, kept].numpy())
+        record = evidence_record(seen)
+        assert record["shown"] == min(12, regions)
+        assert [seen.scene_words[0][0]] == [record["scene"][0][0]]
+
+
+def test_record_of_evidence_points_at_its_own_boxes() -> None:
+    generator = np.random.default_rng(0)
+    edges = np.triu(generator.random((30, 30)), 1) * (generator.random((30, 30)) < 0.2)
+    seen = Evidence(
+        caption="x",
+        boxes=generator.random((30, 4)),
+        edges=edges + edges.T,
+        words=tuple(f"word{i}" for i in range(30)),
+        relevance=generator.random(30),
+        scene_words=(("sea", 0.25),),
+    )
+    record = evidence_record(seen)
+    best = np.argsort(-seen.relevance)[:12]
+    assert record["shown"] == 12
+    assert record["words"][:12] == [f"word{i}" for i in best]
+    for i, j, weight in record["edges"]:
+        a, b = (int(record["words"][end].removeprefix("word")) for end in (i, j))
+        assert weight == pytest.approx(seen.edges[a, b], abs=1e-3)
+        assert record["boxes"][i] == pytest.approx(seen.boxes[a], abs=1e-3)
+        assert {a, b} & set(best.tolist())
+    assert record["scene"] == [["sea", 0.25]]

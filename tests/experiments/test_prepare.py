@@ -197,3 +197,20 @@ def test_choices_are_made_on_dev_or_val_and_on_nothing_else(data: CaptionData) -
     assert dev_split(replace(data, splits={"train": images, "val": images, "test": images})) == "val"
     with pytest.raises(DataError, match="has no 'dev' or 'val' split to choose on; it has train, test"):
         dev_split(replace(data, splits={"train": images, "test": images}))
+
+
+def test_what_is_prepared_is_found_from_any_folder(
+    tiny: Experiment, data: CaptionData, built: Encoders, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths given relative to one folder are good in another."""
+    monkeypatch.chdir(data.root.parent)
+    near = data.root.parent
+
+    def relative(images: Sequence[CaptionedImage]) -> tuple[CaptionedImage, ...]:
+        return tuple(replace(image, path=image.path.relative_to(near)) for image in images)
+
+    moved = replace(data, splits={name: relative(images) for name, images in data.splits.items()})
+    folder = prepare(tiny, moved, built, cache).folder
+    monkeypatch.chdir(tmp_path)
+    found = open_prepared(folder)
+    assert all(image.path.is_file() for image in (*found.train_images, *found.dev_images))

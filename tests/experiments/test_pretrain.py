@@ -55,7 +55,7 @@ def test_it_says_what_came_of_it_and_mlflow_shows_it(
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["language.steps"] == "20"
-    history = client.get_metric_history(run_id, "perplexity.word")
+    history = client.get_metric_history(run_id, "perplexity/word")
     assert [point.step for point in history] == [0, 10, 20]
     assert history[-1].value == record["history"][-1]["perplexity.word"]
 

@@ -196,22 +196,23 @@ def test_mlflow_child_holds_config_curves_scores_captions_and_pictures(study: St
         experiment = load_checkpoint(folder / "checkpoint").experiment
         assert run.data.params == {key: str(value) for key, value in flatten(experiment).items()}
         assert run.data.tags["arm"] == arm
-        evaluated = [metric.step for metric in client.get_metric_history(run.info.run_id, "dev.cider")]
+        evaluated = [metric.step for metric in client.get_metric_history(run.info.run_id, "dev/CIDEr")]
         assert evaluated == [4, 8]
-        assert {"loss.total", "loss.generation", "loss.alignment", "loss.gate", "lr", "images_per_cpu_s"} <= set(
-            run.data.metrics
-        )
+        curves = {"loss/total", "loss/generation", "loss/alignment", "loss/gate", "optimizer/lr", "dev/distinct"}
+        assert curves | {"optimizer/gradient_norm", "cost/images_per_cpu_s"} <= set(run.data.metrics)
+        assert all("/" in key for key in run.data.metrics)  # each in a section of MLflow's charts
         scores = json.loads((folder / "scores.json").read_text())
         for metric, value in scores["corpus"].items():
-            assert run.data.metrics[metric] == pytest.approx(value)
-        assert {"parameters", "train_cpu_s"} <= set(run.data.metrics)
-        summary = {name.removeprefix("graph."): value for name, value in run.data.metrics.items() if "graph." in name}
+            assert run.data.metrics[f"score/{metric}"] == pytest.approx(value)
+        assert {"cost/parameters", "cost/train_cpu_s"} <= set(run.data.metrics)
+        summary = {name.removeprefix("graph/"): value for name, value in run.data.metrics.items() if "graph/" in name}
         assert set(summary) == {field.name for field in fields(GraphSummary)}
         assert summary["regions"] > 0
         assert summary["degree_mean"] > 0
         files = {item.path for item in client.list_artifacts(run.info.run_id)}
-        assert files == {"captions.json", "config.json", "pictures"}
-        assert len(client.list_artifacts(run.info.run_id, "pictures")) == 6
+        watched = {"images"} if seed == "0" else set()  # pictures at every evaluation, of one seed
+        assert files == {"captions.json", "config.json", "pictures", "thumbnail.png"} | watched
+        assert len(client.list_artifacts(run.info.run_id, "pictures")) == 8
         table = json.loads(Path(client.download_artifacts(run.info.run_id, "captions.json")).read_text())
         assert table["columns"] == ["image", "caption", "references", "CIDEr"]
         assert len(table["data"]) == 8

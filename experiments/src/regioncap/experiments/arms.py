@@ -154,3 +154,16 @@ ARMS: Mapping[str, Arm] = {
     "learned edges": Arm(make=learned_edges, against="+graph", says="+graph with neighbours picked by query tokens"),
 }
 """In the order of the table, whose first row is RETRIEVAL."""
+
+STANDARD = (
+    "clipcap",
+    "baseline",
+    "+graph",
+    "+graph+guidance",
+    "scene words",
+    "detail words",
+    "shuffled guidance",
+    "random edges",
+    "no edges",
+)
+"""The arms of a study that names none; the others answer questions of their own."""

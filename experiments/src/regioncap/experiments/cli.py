@@ -1,10 +1,12 @@
 """The command line. Config fields are dotted flags, the same everywhere: `--graph.k 7 --train.steps 1300`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from regioncap.experiments.commands.parsing import fail
 from regioncap.experiments.metrics import JavaWorkerError
+from regioncap.experiments.unreachable import UnreachableError
 
 _HELP = """\
 RegionCap: image captioning by region graphs and multi-scale semantic guidance (Wang et al. 2025)
@@ -12,14 +14,18 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap extract PRESET --out STORE             what the image encoder says of every picture, once, for every study
   regioncap ablate PRESET --seeds N --out DIR      the study: every arm, scored on dev, as a table and in MLflow
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
+  regioncap tune PRESET --trials N --out DIR        better settings (Optuna); DIR/best.json is what train --config takes
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
       --add red --drop wooden --scene beach --region 3=surfboard     edits what guidance chose; the caption follows
   regioncap explain CHECKPOINT PATH... --out DIR   why captions are what they are: words, gates, attention, as pictures
   regioncap measure-steering CHECKPOINT --data.root DIR --out DIR     how often edits are said, and what they cost
+  regioncap measure-words CHECKPOINT               how often guidance finds the words that people use
   regioncap sweep-search CHECKPOINT --out DIR      what greedy tokens, beams and precisions cost and give
   regioncap pretrain-decoder FILE --out DIR        a decoder that has its language from text: --decoder.weights DIR
   regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
+  regioncap report DIR --out FILE.html             a study as one page: tables, curves, costs, gallery
+  regioncap dashboard                              MLflow in the browser, over the studies under runs/
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
   regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
@@ -30,22 +36,25 @@ PRESET is `scenes` (procedural pictures, made on the spot) or, for a folder in F
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
 """
 
-COMMANDS = (
-    "extract",
-    "ablate",
-    "train",
-    "evaluate",
-    "caption",
-    "explain",
-    "measure-steering",
-    "sweep-search",
-    "pretrain-decoder",
-    "distil",
-    "score",
-    "metrics",
-    "train-detector",
-    "train-scenes-encoders",
-)
+_COMMANDS = "regioncap.experiments.commands"
+_WHERE = {
+    "extract": "extract:extract_command",
+    "tune": "tune:tune_command",
+    "explain": "explain:explain_command",
+    "measure-steering": "steering:measure_steering_command",
+    "measure-words": "words:measure_words_command",
+    "sweep-search": "search:sweep_search_command",
+    "pretrain-decoder": "language:pretrain_command",
+    "distil": "distil:distil_command",
+    "score": "metrics:score_command",
+    "report": "report:report_command",
+    "dashboard": "dashboard:dashboard_command",
+    "metrics": "metrics:metrics_command",
+    "train-detector": "detector:detector_command",
+}
+"""Command -> module and function of it, imported when it is called."""
+_STUDY = ("ablate", "train", "evaluate", "caption", "train-scenes-encoders")
+COMMANDS = (*_STUDY, *_WHERE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(name, rest)
     except KeyboardInterrupt:
         return fail("interrupted; what is finished is kept, --resume goes on from it")
+    except UnreachableError as error:
+        return fail(str(error), error.exit_status)
     except (ValueError, JavaWorkerError, OSError) as error:
         # Everything that a user can mend is raised as one of these, with a message that names the file or the field.
         return fail(str(error))
@@ -68,41 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     """Import what the command needs, and no more: PyTorch takes seconds, which scoring does not."""
-    if name in ("score", "metrics"):
-        from regioncap.experiments.commands import metrics
+    if name in _STUDY:
+        from regioncap.experiments.commands.study import study_command
 
-        return metrics.score_command(arguments) if name == "score" else metrics.metrics_command(arguments)
-    if name == "extract":
-        from regioncap.experiments.commands.extract import extract_command
-
-        return extract_command(arguments)
-    if name == "pretrain-decoder":
-        from regioncap.experiments.commands.language import pretrain_command
-
-        return pretrain_command(arguments)
-    if name == "sweep-search":
-        from regioncap.experiments.commands.search import sweep_search_command
-
-        return sweep_search_command(arguments)
-    if name == "explain":
-        from regioncap.experiments.commands.explain import explain_command
-
-        return explain_command(arguments)
-    if name == "measure-steering":
-        from regioncap.experiments.commands.steering import measure_steering_command
-
-        return measure_steering_command(arguments)
-    if name == "distil":
-        from regioncap.experiments.commands.distil import distil_command
-
-        return distil_command(arguments)
-    if name == "train-detector":
-        from regioncap.experiments.commands.detector import detector_command
-
-        return detector_command(arguments)
-    from regioncap.experiments.commands.study import study_command
-
-    return study_command(name, arguments)
+        return study_command(name, arguments)
+    module, function = _WHERE[name].split(":")
+    command: Callable[[Sequence[str]], int] = getattr(import_module(f"{_COMMANDS}.{module}"), function)
+    return command(arguments)
 
 
 if __name__ == "__main__":  # as `accelerate launch -m` starts it

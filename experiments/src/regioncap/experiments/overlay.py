@@ -60,7 +60,7 @@ def draw_overlay(
     picture = Image.new("RGB", (width + 2 * margin, height + panel.height), GROUND)
     picture.paste(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), (margin, 0))
     pen = _Pen(width, height)
-    shown = _choose(relevance, edges, words)
+    shown = choose_regions(relevance, edges, words)
     pixels = boxes * np.array([width, height, width, height])
     _draw_regions(pen, pixels, shown)
     _draw_edges(pen, pixels, edges, shown)
@@ -71,7 +71,9 @@ def draw_overlay(
     return picture
 
 
-def _choose(relevance: Float[np.ndarray, " N"], edges: Float[np.ndarray, "N N"], words: Sequence[str]) -> list[int]:
+def choose_regions(
+    relevance: Float[np.ndarray, " N"], edges: Float[np.ndarray, "N N"], words: Sequence[str]
+) -> list[int]:
     """The most relevant regions, best first; of too many, only those with a word or an edge to tell of."""
     order = [int(i) for i in np.argsort(-relevance, kind="stable")]
     if len(order) > SHOWN:
@@ -180,7 +182,7 @@ def _draw_edges(
 ) -> None:
     """The strongest edges at the shown regions, as arcs: straight ones would run into each other on a grid."""
     centres = (pixels[:, :2] + pixels[:, 2:]) / 2
-    ends = _strongest(edges, shown)
+    ends = strongest_edges(edges, shown)
     strength = np.array([edges[i, j] for i, j in ends])
     shares: list[float] = (strength / strength.max(initial=1e-12)).tolist()
     arcs = [_arc(centres[i], centres[j]) for i, j in ends]
@@ -198,7 +200,7 @@ def _draw_edges(
         pen.dot(x, y, 4.5, (*PALETTE[rank], 255))
 
 
-def _strongest(edges: Float[np.ndarray, "N N"], shown: Sequence[int]) -> list[tuple[int, int]]:
+def strongest_edges(edges: Float[np.ndarray, "N N"], shown: Sequence[int]) -> list[tuple[int, int]]:
     """Pairs i < j with an edge and an end among `shown`, weakest first, at most `EDGES`."""
     both = np.triu(np.maximum(edges, edges.T), k=1)
     near = np.zeros(len(edges), dtype=bool)

@@ -1,15 +1,18 @@
 """What a captioner saw and chose, as records and as pictures over the photograph."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.generate import Generated
-from regioncap.experiments.overlay import draw_overlay
+from regioncap.experiments.overlay import choose_regions, draw_overlay, strongest_edges
 
 
 def records(captioner: Captioner, generated: Generated) -> list[dict[str, Any]]:
@@ -75,28 +78,80 @@ def chosen_record(captioner: Captioner, generated: Generated, image: int) -> dic
     }
 
 
-def draw(captioner: Captioner, generated: Generated, paths: Sequence[Path], targets: Sequence[Path]) -> None:
-    """Each photograph with its regions, the graph's edges and the chosen words, written to `targets`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What one caption rests on: real regions alone, no padding."""
 
-    Regions are numbered from 1 in the order of the encoder, as `--region` takes them. A region's relevance is the
-    attention it receives in the graph's last layer; without a graph all are alike.
-    """
+    caption: str
+    boxes: Float[np.ndarray, "N 4"]
+    """x0 y0 x1 y1, fractions of the image."""
+    edges: Float[np.ndarray, "N N"]
+    words: tuple[str, ...]
+    """The first word that each region chose, "" for none."""
+    relevance: Float[np.ndarray, " N"]
+    """The attention that a region receives in the graph's last layer; without a graph all are alike."""
+    scene_words: tuple[tuple[str, float], ...]
+
+
+def evidence_of(captioner: Captioner, generated: Generated, count: int | None = None) -> list[Evidence]:
+    """Of each image of a batch, or of its first `count`."""
     chosen = captioner.guidance.chosen_words(generated.guidance)
     regions = generated.regions
     received = regions.attention.float().mean(dim=1).sum(dim=1)  # B N
-    for i, (path, target) in enumerate(zip(paths, targets, strict=True)):
+    evidence = []
+    for i, text in enumerate(generated.texts[:count]):
         keep = regions.valid[i]
-        first = [own[0][0] if own else "" for own in chosen[i].detail] or [""] * len(keep)
-        words = [f"{number} {word}".rstrip() for number, word in enumerate(first, start=1)]
+        words = [own[0][0] if own else "" for own in chosen[i].detail] or [""] * len(keep)
+        evidence.append(
+            Evidence(
+                caption=text,
+                boxes=_numpy(generated.boxes[i][keep]),
+                edges=_numpy(regions.edges[i][keep][:, keep]),
+                words=tuple(word for word, real in zip(words, keep.tolist(), strict=True) if real),
+                relevance=_numpy(received[i][keep]),
+                scene_words=tuple(chosen[i].scene),
+            )
+        )
+    return evidence
+
+
+def evidence_record(evidence: Evidence) -> dict[str, Any]:
+    """The part of it that a picture shows, as JSON: the most relevant regions, the strongest edges and their ends.
+
+    `boxes` and `words` are of the `shown` regions first, best first, then of further ends of edges; `edges` hold pairs
+    of positions in them, with the weight.
+    """
+    shown = choose_regions(evidence.relevance, evidence.edges, evidence.words)
+    edges = strongest_edges(evidence.edges, shown)
+    kept = list(dict.fromkeys([*shown, *(end for pair in edges for end in pair)]))
+    at = {region: position for position, region in enumerate(kept)}
+    weights = np.maximum(evidence.edges, evidence.edges.T)
+    return {
+        "shown": len(shown),
+        "boxes": [[round(side, 3) for side in evidence.boxes[region].tolist()] for region in kept],
+        "words": [evidence.words[region] for region in kept],
+        "edges": [[at[i], at[j], round(float(weights[i, j]), 3)] for i, j in edges],
+        "scene": [[word, round(weight, 3)] for word, weight in evidence.scene_words],
+    }
+
+
+def draw(captioner: Captioner, generated: Generated, paths: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Each photograph with its regions, the graph's edges and the chosen words, written to `targets`.
+
+    Regions are numbered from 1 in the order of the encoder, as `--region` takes them. `paths` are those of the batch's
+    first images; there may be fewer than images.
+    """
+    evidence = evidence_of(captioner, generated, len(paths))
+    for path, target, seen in zip(paths, targets, evidence, strict=True):
         with Image.open(path) as image:
             draw_overlay(
                 image,
-                caption=generated.texts[i],
-                boxes=_numpy(generated.boxes[i][keep]),
-                edges=_numpy(regions.edges[i][keep][:, keep]),
-                words=[word for word, real in zip(words, keep.tolist(), strict=True) if real],
-                relevance=_numpy(received[i][keep]),
-                scene_words=chosen[i].scene,
+                caption=seen.caption,
+                boxes=seen.boxes,
+                edges=seen.edges,
+                words=[f"{number} {word}".rstrip() for number, word in enumerate(seen.words, start=1)],
+                relevance=seen.relevance,
+                scene_words=seen.scene_words,
                 path=target,
             )
 

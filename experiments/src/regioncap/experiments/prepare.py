@@ -222,6 +222,7 @@ def _key(
         str(train.folder.resolve()),
         str(dev.folder.resolve()),
         [[image.name, *image.captions] for image in (*train_images, *dev_images)],
+        sorted({str(image.path.parent.resolve()) for image in (*train_images, *dev_images)}),
         [[caption.text, caption.scene, caption.detail] for caption in marked],
     ]
     if learns_keywords(experiment):
@@ -267,7 +268,7 @@ def _write(
 
 
 def _index_of(store: FeatureStore, images: Sequence[CaptionedImage]) -> dict[str, Any]:
-    rows = [{"name": image.name, "path": str(image.path), "captions": image.captions} for image in images]
+    rows = [{"name": image.name, "path": str(image.path.resolve()), "captions": image.captions} for image in images]
     return {"store": str(store.folder.resolve()), "images": rows}
 
 

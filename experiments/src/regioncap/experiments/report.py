@@ -79,18 +79,18 @@ def table_json(rows: Sequence[StudyRow]) -> list[dict[str, Any]]:
 
 def table_markdown(rows: Sequence[StudyRow], title: str, notes: Sequence[str] = ()) -> str:
     """A Markdown page: the table with the best mean of each metric in bold, what it shows, and `notes`."""
-    best = _best(rows)
+    best = best_arms(rows)
     head = ["arm", "seeds", *METRICS, "p", "parameters", "training, CPU s"]
     lines = [f"# {title}", "", _pipes(head), _pipes(["---", *["---:"] * (len(head) - 1)])]
     for row in rows:
         cells = []
         for metric in METRICS:
-            text = _cell(row, metric, " ± ")
+            text = cell_text(row, metric, " ± ")
             cells.append(f"**{text}**" if row.arm in best[metric] else text)
         lines.append(
-            _pipes([row.arm, str(row.seeds), *cells, _p(row), f"{row.parameters:,}", f"{row.train_cpu_s:,.0f}"])
+            _pipes([row.arm, str(row.seeds), *cells, p_cell(row), f"{row.parameters:,}", f"{row.train_cpu_s:,.0f}"])
         )
-    lines += ["", *(f"- {note}" for note in (*_legend(rows), *notes))]
+    lines += ["", *(f"- {note}" for note in (*table_legend(rows), *notes))]
     return "\n".join(lines) + "\n"
 
 
@@ -99,22 +99,23 @@ def print_table(rows: Sequence[StudyRow], title: str, console: Console | None = 
 
     Its columns are never cut: a log file has no width, and in a narrow window long lines wrap.
     """
-    best = _best(rows)
+    best = best_arms(rows)
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("arm", no_wrap=True)
     for name in ("seeds", *(metric.replace("BLEU", "B") for metric in METRICS), "p", "params", "CPU s"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         cells = [
-            Text(_cell(row, metric, "\n±"), style="bold green" if row.arm in best[metric] else "") for metric in METRICS
+            Text(cell_text(row, metric, "\n±"), style="bold green" if row.arm in best[metric] else "")
+            for metric in METRICS
         ]
         size = f"{row.parameters / 1e6:.2f}M" if row.parameters else "0"
-        table.add_row(Text(row.arm), str(row.seeds), *cells, _p(row), size, f"{row.train_cpu_s:.0f}")
+        table.add_row(Text(row.arm), str(row.seeds), *cells, p_cell(row), size, f"{row.train_cpu_s:.0f}")
     console = console or Console()
     needed = console.measure(table, options=console.options.update(width=1000)).maximum
     whole = Console(file=console.file, width=max(console.width, needed), force_terminal=console.is_terminal)
     whole.print(table)
-    for line in _legend(rows):
+    for line in table_legend(rows):
         whole.print(Text(line, style="dim"))
 
 
@@ -148,7 +149,8 @@ def _percent(summary: MetricSummary | None) -> dict[str, float | None]:
     return {"mean": round(100 * summary.mean, 4), "std": round(100 * summary.std, 4)}
 
 
-def _cell(row: StudyRow, metric: str, between: str) -> str:
+def cell_text(row: StudyRow, metric: str, between: str) -> str:
+    """A metric's mean and, `between` them, its spread: `45.0 ± 1.2`."""
     if metric not in row.metrics:
         return "n/a"
     summary = row.metrics[metric]
@@ -156,7 +158,8 @@ def _cell(row: StudyRow, metric: str, between: str) -> str:
     return f"{100 * summary.mean:.1f}{spread}"
 
 
-def _p(row: StudyRow) -> str:
+def p_cell(row: StudyRow) -> str:
+    """`<0.001`, `0.012`, or a dash where there is nothing to compare."""
     if row.p is None:
         return "–"
     return "<0.001" if row.p < 0.001 else f"{row.p:.3f}"
@@ -169,7 +172,7 @@ def _against(rows: Sequence[StudyRow], index: int) -> str | None:
     return rows[index].against or (rows[index - 1].arm if index else None)
 
 
-def _best(rows: Sequence[StudyRow]) -> dict[str, set[str]]:
+def best_arms(rows: Sequence[StudyRow]) -> dict[str, set[str]]:
     """Per metric the arms that print the highest mean; nobody where all print the same."""
     best: dict[str, set[str]] = {}
     for metric in METRICS:
@@ -179,7 +182,7 @@ def _best(rows: Sequence[StudyRow]) -> dict[str, set[str]]:
     return best
 
 
-def _legend(rows: Sequence[StudyRow]) -> list[str]:
+def table_legend(rows: Sequence[StudyRow]) -> list[str]:
     """What the reader must know to read this table, and no more."""
     legend = [
         "Scores in percent" + (", mean ± standard deviation over seeds." if any(r.seeds > 1 for r in rows) else ".")
@@ -211,7 +214,7 @@ def _plot_arms(axes: Axes, rows: Sequence[StudyRow], colours: Mapping[str, str])
         )
         seeds = [100 * value for value in cider.values]
         axes.scatter(seeds, [index] * len(seeds), s=20, color=colour, edgecolor="white", linewidth=0.7, zorder=3)
-        note = f"{mean:.1f}" + (f"  p {_p(row)}" if row.p is not None else "")
+        note = f"{mean:.1f}" + (f"  p {p_cell(row)}" if row.p is not None else "")
         reach = max([mean + std, *seeds])
         axes.annotate(note, (reach, index), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(range(len(rows)), [row.arm for row in rows])

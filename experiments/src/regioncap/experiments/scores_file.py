@@ -6,6 +6,9 @@ from pathlib import Path
 
 from regioncap.experiments.metrics import Scores
 
+SCORES = "scores.json"
+"""What it is called in the folder of a run."""
+
 
 def write_scores(file: Path, scores: Scores, captions: Mapping[str, str]) -> None:
     """Corpus and per-image scores as JSON, in percent as the paper prints them, with the captions they are of."""

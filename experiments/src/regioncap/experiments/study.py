@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 import torch
 
-from regioncap.experiments.arms import ARMS, RETRIEVAL
+from regioncap.experiments.arms import ARMS, RETRIEVAL, STANDARD
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.data.sources import read_data
+from regioncap.experiments.dev_pictures import COUNT
 from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.language import refuse_leaked_weights
@@ -27,17 +28,16 @@ from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
 from regioncap.experiments.progress import StudyProgress
-from regioncap.experiments.report import MetricSummary, StudyRow, print_table, write_study
+from regioncap.experiments.report import StudyRow, print_table, write_study
+from regioncap.experiments.reporting.rows import ScoredRun, study_rows
 from regioncap.experiments.retrieval import retrieve
-from regioncap.experiments.scores_file import write_scores
-from regioncap.experiments.statistics import paired_bootstrap
-from regioncap.experiments.tracking import StudyTracker
+from regioncap.experiments.scores_file import SCORES, write_scores
+from regioncap.experiments.study_file import write_study_file
+from regioncap.experiments.study_log import StudyLog
 from regioncap.experiments.worker import ArmJob, finished
 from regioncap.experiments.workers import ArmWorkers
 
-SCORES = "scores.json"
 _LOGGED = "logged"
-_PICTURES = 6
 
 
 class StudyError(RuntimeError):
@@ -52,7 +52,7 @@ class StudyOptions:
     """Seeds per arm, counting up from the experiment's own."""
     out: Path
     """Folder of the study."""
-    arms: tuple[str, ...] = tuple(ARMS)
+    arms: tuple[str, ...] = STANDARD
     """Which arms; their order is the table's."""
     jobs: int = 0
     """Arms that train at the same time, one core each; 0: as many as there are cores."""
@@ -111,7 +111,13 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         language = base.language.weights(base.decoder, prepared.tokenizer, base.vocabulary, data.names, options.cache)
         job = partial(ArmJob, prepared=prepared.folder, language=language, metrics=options.metrics)
         jobs = [
-            job(arm=arm, experiment=replace(ARMS[arm].make(base), seed=seed), out=place) for arm, seed, place in places
+            job(
+                arm=arm,
+                experiment=replace(ARMS[arm].make(base), seed=seed),
+                out=place,
+                pictures=COUNT if seed == base.seed else 0,  # of one seed: pictures of the others look alike
+            )
+            for arm, seed, place in places
         ]
         return _Study(base, options, data, prepared, scorer).run(jobs)
 
@@ -126,15 +132,14 @@ class _Study:
         self.prepared, self.scorer = prepared, scorer
         self.references = {image.name: image.captions for image in prepared.dev_images}
         self.title = f"Ablation study on {base.preset}: {len(self.references)} {dev_split(data)} images"
-        self.tracker = StudyTracker(options.out, f"regioncap-{base.preset}")
         self.scores: dict[str, dict[int, Scores]] = {}
         self.results: dict[str, dict[int, dict[str, Any]]] = {}
-        self.open_runs: dict[str, str] = {}  # job -> MLflow run that is going on
+        self.taken: dict[tuple[str, int], ArmJob] = {}
 
     def run(self, jobs: Sequence[ArmJob]) -> list[StudyRow]:
-        self.parent = self.tracker.run("study", self.base, title=self.options.out.resolve().name, kind="study")
-        contexts = {"train": "training", dev_split(self.data): "validation"}
-        self.tracker.data(self.parent, self.data, contexts, self.prepared.folder.name)
+        self.log = StudyLog(self.base, self.options.out, self.title, jobs)
+        self.log.data(self.data, dev_split(self.data), self.prepared.folder.name)
+        write_study_file(self.options.out, title=self.title, preset=self.base.preset, images=self.prepared.dev_images)
         status = "FAILED"
         try:
             failed = self._run_jobs(jobs)
@@ -145,9 +150,7 @@ class _Study:
             status = "KILLED"
             raise
         finally:
-            for run_id in self.open_runs.values():
-                self.tracker.end(run_id, "KILLED")
-            self.tracker.end(self.parent, status)
+            self.log.end(status)
         if failed:
             raise StudyError(
                 "; ".join(f"{name}: {error}" for name, error in failed.items())
@@ -184,11 +187,11 @@ class _Study:
                     for left in (job.out / _LOGGED, job.out / "error.txt"):
                         left.unlink(missing_ok=True)
                     job.out.mkdir(parents=True, exist_ok=True)
-                    self._begin(job)
+                    self.log.begin(job)
                     progress.start(job.name, steps)
                 elif message.error is not None:
                     failed[job.name] = message.error
-                    self.tracker.end(self.open_runs.pop(job.name), "FAILED")
+                    self.log.fail(job, message.error)
                     progress.fail(job.name, message.error)
                 elif message.done:
                     result = finished(job)
@@ -196,17 +199,9 @@ class _Study:
                     cider = self._take(job, result)
                     progress.finish(job.name, f"CIDEr {100 * cider:.1f}")
                 else:
-                    self.tracker.curve(self.open_runs[job.name], message.step, _in_percent(message.values))
+                    self.log.message(job, message)
                     progress.update(job.name, message.step, **_shown(message.values))
         return failed
-
-    def _begin(self, job: ArmJob) -> str:
-        """Open the job's MLflow run, unless it is open."""
-        if job.name not in self.open_runs:
-            says = ARMS[job.arm].says
-            run_id = self.tracker.run(job.name, job.experiment, self.parent, arm=job.arm, says=says)
-            self.open_runs[job.name] = run_id
-        return self.open_runs[job.name]
 
     def _take(self, job: ArmJob, result: dict[str, Any]) -> float:
         """Score a finished job, log it and keep it for the table; returns its CIDEr."""
@@ -214,13 +209,9 @@ class _Study:
         scores = self._scored(job.out, result["captions"])
         self.results.setdefault(job.arm, {})[seed] = result
         self.scores.setdefault(job.arm, {})[seed] = scores
+        self.taken[job.arm, seed] = job
         if not (job.out / _LOGGED).exists():
-            run_id = self._begin(job)
-            figures = {name: float(result[name]) for name in ("parameters", "train_cpu_s")} | result["graph"]
-            self.tracker.scores(run_id, {name: 100 * score for name, score in scores.corpus.items()}, figures)
-            self.tracker.captions(run_id, self._caption_table(scores, result["captions"]))
-            self.tracker.pictures(run_id, self._draw(job))
-            self.tracker.end(self.open_runs.pop(job.name))
+            self.log.finish(job, result, scores, self._caption_table(scores, result["captions"]), self._draw(job))
             (job.out / _LOGGED).touch()
         return scores.corpus["CIDEr"]
 
@@ -251,40 +242,31 @@ class _Study:
     def _draw(self, job: ArmJob) -> Path:
         """The first dev images as this arm saw them."""
         checkpoint = load_checkpoint(job.out / "checkpoint")
-        count = min(_PICTURES, len(self.prepared.dev))
+        count = min(COUNT, len(self.prepared.dev))
         images = self.prepared.dev.images(torch.arange(count))
         generator = CaptionGenerator(checkpoint.captioner, checkpoint.tokenizer, job.experiment.search)
         generated = generator(images, self.prepared.dev.names[:count])
         folder = job.out / "pictures"
         folder.mkdir(exist_ok=True)
         paths = [image.path for image in self.prepared.dev_images[:count]]
-        draw(checkpoint.captioner, generated, paths, [folder / f"{path.stem}.png" for path in paths])
+        draw(checkpoint.captioner, generated, paths, [folder / f"{path.stem}.jpg" for path in paths])
         return folder
 
     def _rows(self) -> list[StudyRow]:
-        order = [arm for arm in (RETRIEVAL, *ARMS) if arm in self.scores]
-        rows = []
-        for arm in order:
-            scores, results = list(self.scores[arm].values()), list(self.results[arm].values())
-            names = scores[0].corpus
-            against = ARMS[arm].against if arm in ARMS else None
-            rows.append(
-                StudyRow(
+        return study_rows(
+            [
+                ScoredRun(
                     arm=arm,
-                    seeds=len(scores),
-                    metrics={name: MetricSummary.of(each.corpus[name] for each in scores) for name in names},
-                    p=self._p(arm, against) if against in self.scores else None,
-                    against=against if against in self.scores else None,
-                    parameters=results[0]["parameters"],
-                    train_cpu_s=sum(result["train_cpu_s"] for result in results) / len(results),
-                    missing=scores[0].missing,
+                    corpus=scores.corpus,
+                    cider=scores.of("CIDEr"),
+                    missing=scores.missing,
+                    parameters=self.results[arm][seed]["parameters"],
+                    train_cpu_s=self.results[arm][seed]["train_cpu_s"],
                 )
-            )
-        return rows
-
-    def _p(self, arm: str, against: str) -> float:
-        pair = [[each.of("CIDEr") for each in self.scores[name].values()] for name in (arm, against)]
-        return paired_bootstrap(*pair)
+                for arm, seeds in self.scores.items()
+                for seed, scores in seeds.items()
+            ]
+        )
 
     def _report(self, rows: Sequence[StudyRow]) -> None:
         curves = {
@@ -300,24 +282,20 @@ class _Study:
         notes += list(next(iter(self.scores[RETRIEVAL].values())).warnings)
         write_study(self.options.out, rows, curves, self.title, notes)
         print_table(rows, self.title)
-        for name in ("table.json", "table.md", "table.png"):
-            self.tracker.file(self.parent, self.options.out / name)
-        means = {f"{row.arm}.CIDEr": 100 * row.metrics["CIDEr"].mean for row in rows}
-        self.tracker.scores(self.parent, {_mlflow_key(name): value for name, value in means.items()})
-        print(f"Table, figure, captions and checkpoints: {self.options.out}; dashboard: {self.tracker.dashboard}")
+        self.log.table(rows)
+        self._keep_best(rows)
+        print(f"Table, figure, captions and checkpoints: {self.options.out}; dashboard: {self.log.tracker.dashboard}")
+
+    def _keep_best(self, rows: Sequence[StudyRow]) -> None:
+        """The best seed of the arm of the best mean CIDEr, as a model to be served."""
+        trained = [row for row in rows if row.arm != RETRIEVAL]
+        if trained:
+            best = max(trained, key=lambda row: row.metrics["CIDEr"].mean).arm
+            seed, scores = max(self.scores[best].items(), key=lambda item: item[1].corpus["CIDEr"])
+            self.log.model(self.taken[best, seed], scores, self.prepared.dev_images[0].path)
 
 
 def _shown(values: Mapping[str, float]) -> dict[str, float]:
     """What the progress line shows of a worker's values."""
     names = {"loss.total": "loss", "dev.cider": "cider", "images_per_cpu_s": "images_per_s"}
     return {names[name]: value for name, value in values.items() if name in names}
-
-
-def _in_percent(values: Mapping[str, float]) -> dict[str, float]:
-    """A point of the curves with its metric as the table prints it."""
-    return {name: 100 * value if name == "dev.cider" else value for name, value in values.items()}
-
-
-def _mlflow_key(name: str) -> str:
-    """MLflow's keys know no plus sign."""
-    return name.replace("+", "_plus_").replace("._plus_", ".").lstrip("_")

@@ -11,7 +11,7 @@ from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.captions import batches
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.generate import generate_over
+from regioncap.experiments.generate import Generated, generate_over
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.objectives import Losses
 from regioncap.experiments.phases import PhaseConfig, parameter_groups, set_trainable
@@ -22,6 +22,9 @@ from regioncap.guidance import KeywordHeads, gate_statistics
 
 Report = Callable[[int, Mapping[str, float]], None]
 """Called with (optimiser step, values). What it raises ends the training, as a pruner does."""
+
+Watch = Callable[[int, Captioner, Generated], None]
+"""Called with (optimiser step, captioner, what it said of the first dev images) at every dev evaluation."""
 
 BatchObjective = Callable[..., Losses]
 """Called with (captioner, condition, *captions): what one batch costs."""
@@ -51,6 +54,7 @@ def train(
     scorer: CaptionScorer,
     report: Report = lambda step, values: None,
     language: Mapping[str, torch.Tensor] | None = None,
+    watch: Watch = lambda step, captioner, generated: None,
 ) -> Trained:
     """Train a captioner from fresh weights; `language` are GPT-2 weights learned from text before.
 
@@ -83,6 +87,7 @@ def train(
         report,
         objective=experiment.objective.build(),
         draw=prepared.captions.pick,
+        watch=watch,
     )
 
 
@@ -96,6 +101,7 @@ def fit(
     objective: BatchObjective,
     draw: DrawCaptions,
     free: Callable[[Captioner, PhaseConfig], None] = set_trainable,
+    watch: Watch = lambda step, captioner, generated: None,
 ) -> Trained:
     """The loop of any training: `draw` gives the captions of a batch, `objective` what they cost the captioner.
 
@@ -140,7 +146,9 @@ def fit(
             report(done, _values(losses, norm, factor * config.lr, done * len(rows) / spent) | gates)
         if evaluate.due(done):
             cpu_s += time.process_time() - mark
-            report(done, evaluate(captioner))
+            values, generated = evaluate(captioner)
+            report(done, values)
+            watch(done, captioner, generated)
             mark = time.process_time()
     cpu_s += time.process_time() - mark
     parameters = sum(parameter.numel() for parameter in captioner.parameters() if id(parameter) in trained)
@@ -186,12 +194,13 @@ class _DevCurve:
     def due(self, step: int) -> bool:
         return step in self.steps
 
-    def __call__(self, captioner: Captioner) -> dict[str, float]:
+    def __call__(self, captioner: Captioner) -> tuple[dict[str, float], Generated]:
+        """The values, and the first batch with what it was decoded from."""
         prepared = self.prepared
-        parts = generate_over(captioner, prepared.dev, prepared.tokenizer, self.search, rows=self.rows)
+        parts = list(generate_over(captioner, prepared.dev, prepared.tokenizer, self.search, rows=self.rows))
         texts = [text for part in parts for text in part.texts]
         scores = self.scorer.score(self.references, dict(zip(self.names, texts, strict=True)), ("CIDEr",))
-        return {"dev.cider": scores.corpus["CIDEr"], "dev.distinct": len(set(texts)) / len(texts)}
+        return {"dev.cider": scores.corpus["CIDEr"], "dev.distinct": len(set(texts)) / len(texts)}, parts[0]
 
 
 def _training_images(experiment: Experiment, prepared: Prepared) -> TrainingImages:

@@ -11,17 +11,23 @@ from typing import Any
 
 import torch
 
+from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.checkpoint import Checkpoint, save_checkpoint
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import to_dict
-from regioncap.experiments.generate import generate_over
+from regioncap.experiments.dev_pictures import DevPictures
+from regioncap.experiments.generate import Generated, generate_over
 from regioncap.experiments.language import load_language
 from regioncap.experiments.metrics import MetricsConfig
+from regioncap.experiments.pictures import evidence_of, evidence_record
 from regioncap.experiments.prepare import open_prepared
+from regioncap.experiments.scoring.whole_file import write_whole
 from regioncap.experiments.train import train
 from regioncap.graph import summarise
 
 RESULT = "result.json"
+EVIDENCE = "evidence.json"
+"""Of every dev image what its caption rests on: regions, edges, words (`pictures.evidence_record`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,8 @@ class ArmJob:
     """`DIR/<arm>/seed<k>`."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     """For the curve on dev."""
+    pictures: int = 0
+    """Dev pictures drawn at every dev evaluation."""
 
     @property
     def name(self) -> str:
@@ -46,11 +54,13 @@ class ArmJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """From a worker to the study: a point of the curve, the end, or what went wrong."""
+    """From a worker to the study: a point of the curve, pictures, the end, or what went wrong."""
 
     job: str
     step: int = 0
     values: dict[str, float] = field(default_factory=dict)
+    pictures: tuple[Path, ...] = ()
+    """Dev pictures as the captioner sees them at this step."""
     done: bool = False
     error: str | None = None
 
@@ -87,13 +97,22 @@ def _run(job: ArmJob, messages: Connection) -> None:
         history.append({"step": step, **values})
         messages.send(Message(job=job.name, step=step, values=dict(values)))
 
+    pictures = DevPictures(job.out / "evaluations", [image.path for image in prepared.dev_images], job.pictures)
+
+    def watch(step: int, captioner: Captioner, generated: Generated) -> None:
+        if job.pictures:
+            messages.send(Message(job=job.name, step=step, pictures=tuple(pictures(step, captioner, generated))))
+
     language = load_language(job.language) if job.language else None
     with job.metrics.build() as scorer:
-        trained = train(job.experiment, prepared, scorer, report, language)
+        trained = train(job.experiment, prepared, scorer, report, language, watch)
     parts = list(generate_over(trained.captioner, prepared.dev, prepared.tokenizer, job.experiment.search))
     captions = [text for part in parts for text in part.texts]
     graph = summarise([part.regions.graph for part in parts])
     names = [image.name for image in prepared.dev_images]
+    evidence = [evidence_record(seen) for part in parts for seen in evidence_of(trained.captioner, part)]
+    job.out.mkdir(parents=True, exist_ok=True)
+    write_whole(job.out / EVIDENCE, json.dumps(dict(zip(names, evidence, strict=True)), separators=(",", ":")))
     save_checkpoint(
         Checkpoint(
             experiment=job.experiment,

@@ -1,7 +1,11 @@
-"""The preset that a command's first word names."""
+"""The preset that a command's first word names, or the config file that stands in for it."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.config_io import from_dict
 from regioncap.experiments.presets import PRESETS
 
 
@@ -13,3 +17,46 @@ def preset_of(command: str, arguments: Sequence[str]) -> tuple[str, Sequence[str
         return next(iter(PRESETS)), arguments
     got = repr(arguments[0]) if arguments else "nothing"
     raise ValueError(f"regioncap {command} wants a preset first ({' or '.join(PRESETS)}), got {got}")
+
+
+def starting_point(command: str, arguments: Sequence[str]) -> tuple[str, Experiment, Sequence[str]]:
+    """The preset's name, the experiment that flags then change, and the words after the preset.
+
+    That is the preset's or, with `--config FILE`, the file's, whose preset the first word must name. Raises ValueError
+    if the file does not hold an experiment of this version.
+    """
+    preset, rest = preset_of(command, arguments)
+    file = _config_file(rest)
+    if file is None:
+        return preset, PRESETS[preset](), rest
+    experiment = read_experiment(file)
+    if experiment.preset != preset:
+        raise ValueError(
+            f"--config {file} holds settings of the preset {experiment.preset!r}, not {preset!r}: "
+            f"regioncap {command} {experiment.preset} --config {file}"
+        )
+    return preset, experiment, rest
+
+
+def read_experiment(file: Path) -> Experiment:
+    """An experiment that `regioncap tune` wrote. Raises ValueError naming what is wrong with the file."""
+    try:
+        values = json.loads(file.read_text())
+    except OSError as error:
+        raise ValueError(f"--config {file} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ValueError(f"--config {file} is no JSON file ({error})") from error
+    if not isinstance(values, dict) or values.get("type") != Experiment.__name__:
+        raise ValueError(f"--config {file} holds no experiment; want best.json of `regioncap tune`")
+    return from_dict(Experiment, values, str(file))
+
+
+def _config_file(arguments: Sequence[str]) -> Path | None:
+    """Read before the flags, because it is what they change."""
+    file = None
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if word.startswith("--config="):
+            file = Path(word.partition("=")[2])
+        elif word == "--config" and following is not None:
+            file = Path(following)
+    return file

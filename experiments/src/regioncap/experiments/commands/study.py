@@ -12,10 +12,9 @@ from regioncap.experiments.arms import ARMS
 from regioncap.experiments.caption import CaptionOptions, caption
 from regioncap.experiments.checkpoint import load_experiment
 from regioncap.experiments.commands.parsing import fail, parse
-from regioncap.experiments.commands.preset import preset_of
+from regioncap.experiments.commands.preset import starting_point
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.evaluate import EvaluateOptions, evaluate
-from regioncap.experiments.presets import PRESETS
 from regioncap.experiments.report import MetricSummary, StudyRow, print_table
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
 from regioncap.experiments.study import StudyError, StudyOptions, run_study, train_one
@@ -25,6 +24,8 @@ from regioncap.experiments.study import StudyError, StudyOptions, run_study, tra
 class AblateCommand:
     """The ablation study: every arm with every seed, scored on dev."""
 
+    config: Path | None = None
+    """Start from these settings, such as best.json of `regioncap tune`, in the place of the preset's."""
     study: Annotated[StudyOptions, tyro.conf.arg(name="")]
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
 
@@ -35,6 +36,8 @@ class TrainCommand:
 
     arm: str = "+graph+guidance"
     """Which row of the study to train."""
+    config: Path | None = None
+    """Start from these settings, such as best.json of `regioncap tune`, in the place of the preset's."""
     study: Annotated[StudyOptions, tyro.conf.arg(name="")]
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
 
@@ -64,16 +67,16 @@ class CaptionCommand:
 
 
 def _ablate(arguments: Sequence[str]) -> int:
-    preset, rest = preset_of("ablate", arguments)
-    default = AblateCommand(study=StudyOptions(out=Path("runs") / preset), experiment=PRESETS[preset]())
+    preset, experiment, rest = starting_point("ablate", arguments)
+    default = AblateCommand(study=StudyOptions(out=Path("runs") / preset), experiment=experiment)
     command = parse(AblateCommand, f"regioncap ablate {preset}", rest, default)
     run_study(command.experiment, command.study)
     return 0
 
 
 def _train(arguments: Sequence[str]) -> int:
-    preset, rest = preset_of("train", arguments)
-    default = TrainCommand(study=StudyOptions(out=Path("runs") / f"{preset}-train"), experiment=PRESETS[preset]())
+    preset, experiment, rest = starting_point("train", arguments)
+    default = TrainCommand(study=StudyOptions(out=Path("runs") / f"{preset}-train"), experiment=experiment)
     command = parse(TrainCommand, f"regioncap train {preset}", rest, default)
     if command.arm not in ARMS:
         raise ValueError(f"--arm: no arm {command.arm!r}; there are {', '.join(map(repr, ARMS))}")

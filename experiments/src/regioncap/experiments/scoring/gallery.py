@@ -31,12 +31,34 @@ def choose_images(comparison: Comparison, most: int, seed: int) -> list[int]:
             ascending = np.argsort(values, kind="stable").tolist()
             rankings += [ascending[::-1], ascending]
     rankings.append(np.random.default_rng(seed).permutation(len(comparison.references)).tolist())
+    return take_in_turn(rankings, most)
+
+
+def take_in_turn(rankings: Sequence[Sequence[int]], most: int) -> list[int]:
+    """At most `most` positions, in ascending order, taken in turn from the heads of rankings."""
     chosen: dict[int, None] = {}
     for position in chain.from_iterable(zip_longest(*(ranking[:most] for ranking in rankings))):
         if len(chosen) == most:
             break
-        chosen[position] = None
+        if position is not None:  # the end of a shorter ranking
+            chosen[position] = None
     return sorted(chosen)
+
+
+def thumbnail(path: Path) -> tuple[str, str]:
+    """A picture as a `data:` address of a small JPEG and "", or "" and why there is none."""
+    try:
+        with Image.open(path) as picture:
+            picture.draft("RGB", (_WIDEST, _WIDEST))
+            small = ImageOps.exif_transpose(picture).convert("RGB")
+            small.thumbnail((_WIDEST, _WIDEST))
+    except FileNotFoundError:
+        return "", "the picture is no longer where it was"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return "", "the picture does not decode"
+    jpeg = io.BytesIO()
+    small.save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", ""
 
 
 class PictureFolder:
@@ -52,18 +74,7 @@ class PictureFolder:
     def thumbnail(self, name: str) -> tuple[str, str]:
         """A picture as a `data:` address of a small JPEG and "", or "" and why there is none."""
         path = self._find(name)
-        if path is None:
-            return "", "not in the folder of pictures"
-        try:
-            with Image.open(path) as picture:
-                picture.draft("RGB", (_WIDEST, _WIDEST))
-                small = ImageOps.exif_transpose(picture).convert("RGB")
-                small.thumbnail((_WIDEST, _WIDEST))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            return "", "the picture does not decode"
-        jpeg = io.BytesIO()
-        small.save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
-        return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", ""
+        return ("", "not in the folder of pictures") if path is None else thumbnail(path)
 
     def _find(self, name: str) -> Path | None:
         relative = PurePosixPath(name.replace("\\", "/"))

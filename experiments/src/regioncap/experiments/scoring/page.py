@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from regioncap.experiments.scoring.gallery import PictureFolder, choose_images
 from regioncap.experiments.scoring.measured import Measured
 from regioncap.experiments.scoring.table import best_systems, legend, p_text, percent, warnings
 
+ASSETS = files("regioncap.experiments.scoring") / "assets"
+"""Styles and scripts that pages share."""
 _BINS = 40
 _SHOWN = 0.99
 """Share of the images inside the axis of a distribution."""
@@ -37,8 +40,13 @@ def page_html(
     their hash alone, so no caption can become one.
     """
     data = page_data(comparison, references=references, pictures=pictures, folder=folder, images=images, seed=seed)
-    assets = files("regioncap.experiments.scoring") / "assets"
-    style, script, page = ((assets / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html"))
+    return fill_page(data, [ASSETS / "page.css"], [ASSETS / "drawing.js", ASSETS / "page.js"], ASSETS / "page.html")
+
+
+def fill_page(data: Any, styles: Sequence[Traversable], scripts: Sequence[Traversable], page: Traversable) -> str:
+    """A page with `data` in it, in which these styles and scripts alone run."""
+    style, script = ("\n".join(file.read_text(encoding="utf-8") for file in files) for files in (styles, scripts))
+    text = page.read_text(encoding="utf-8")
     parts = {
         "{{style-hash}}": _hash(style),
         "{{script-hash}}": _hash(script),
@@ -46,9 +54,9 @@ def page_html(
         "{{script}}": script,
         "{{data}}": _inert(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))),
     }
-    for mark, text in parts.items():
-        page = page.replace(mark, text, 1)
-    return page
+    for mark, part in parts.items():
+        text = text.replace(mark, part, 1)
+    return text
 
 
 def page_data(
