@@ -43,6 +43,7 @@ def test_edits_are_explained(command: Command, trained: tuple[Any, Path], pictur
     record = json.loads((out / "0.json").read_text())
     assert "red" in record["regions"][0]["words"]
     assert "red" in record["keywords"]
+    assert record["steering"]["caption_after"] == record["caption"]
 
 
 def test_no_picture_is_one_line(command: Command, trained: tuple[Any, Path]) -> None:
