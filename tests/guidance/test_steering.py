@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import fields, replace
 
@@ -15,7 +16,7 @@ from regioncap.guidance import (
     SemanticGuidanceConfig,
     Steering,
 )
-from regioncap.guidance.steering import BARRED, best_words, steered, steered_gains
+from regioncap.guidance.steering import BARRED, best_words, raised, steered, steered_gains
 
 B, N, D, SCENE, DETAIL = 3, 5, 16, 12, 30
 MakeBank = Callable[[int, int], KeywordBank]
@@ -80,7 +81,7 @@ def test_an_added_scene_word_comes_first_and_leaves_other_images_alone(stage: Se
     edited = guide(stage, wanted(scene={(0, row): 1}))
     assert edited.scene_words[0, 0] == row
     assert row in edited.keywords.words[0]
-    assert edited.scene_weights[0, 0] > 0.2
+    assert edited.scene_weights[0, 0] >= 0.98  # log-odds of 4
     assert torch.equal(edited.scene[1:], plain.scene[1:])
     assert torch.equal(edited.region_detail, plain.region_detail)
 
@@ -168,6 +169,18 @@ def test_edits_mean_what_they_say(scores: list[float], edits: list[int], strengt
     ranks = [edits[row] for row in best]
     assert ranks == sorted(ranks, reverse=True)
     assert len(best) == min(count, 6)
+
+
+def test_added_words_outweigh_the_rest_however_sharp_the_softmax() -> None:
+    logits = torch.tensor([[30.0, -30.0, -5.0, 29.0], [1.0, 2.0, 3.0, 4.0]])
+    edits = torch.tensor([[0, 1, 1, -1], [1, 0, -1, 0]], dtype=torch.int8)
+    weights = raised(logits, edits, 2.0).softmax(-1)
+    odds = math.exp(2.0)
+    assert weights[0].tolist() == pytest.approx([1 / (1 + 2 * odds), odds / (1 + 2 * odds), odds / (1 + 2 * odds), 0])
+    assert weights[1, 0].item() == pytest.approx(odds / (1 + odds))
+    assert weights[1, 2] == 0
+    alone = raised(torch.tensor([[3.0, 5.0]]), torch.tensor([[1, -1]], dtype=torch.int8), 2.0).softmax(-1)
+    assert alone.tolist() == [[1.0, 0.0]]
 
 
 def test_gains_bring_a_word_to_the_strength_whatever_its_frequency() -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
@@ -15,10 +15,9 @@ from regioncap.experiments.data.dataset import DataError
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.pictures import draw, records
 from regioncap.experiments.progress import track
-from regioncap.experiments.steering.compare import steering_lines, steering_record
-from regioncap.experiments.steering.edits import Steerer
-from regioncap.experiments.steering.lookup import find_words
+from regioncap.experiments.steering.compare import steering_lines
 from regioncap.experiments.steering.options import SteeringOptions
+from regioncap.experiments.steering.steer import caption_batch, steerer_of
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _BATCH = 16
@@ -50,12 +49,10 @@ def caption(
     files = list(picture_files(paths))
     checkpoint = load_checkpoint(folder)
     encoders = checkpoint.experiment.encoders.build()
-    encoder, steer = encoders.image, None
-    if options.steering.any:
-        wanted, checkpoint = find_words(options.steering, checkpoint, encoders.keywords)
-        steer = Steerer(checkpoint.captioner, wanted, options.steering.strength)
+    steerer, checkpoint = steerer_of(options.steering, checkpoint, encoders.keywords)
+    captioner, encoder = checkpoint.captioner, encoders.image
     search = (search or checkpoint.experiment.search).several(options.n)
-    generator = CaptionGenerator(checkpoint.captioner, checkpoint.tokenizer, search)
+    generator = CaptionGenerator(captioner, checkpoint.tokenizer, search)
     problems: list[str] = []
     lines: list[str] = []
     names = overlay_names(files)
@@ -72,25 +69,19 @@ def caption(
             continue
         with torch.inference_mode():
             images = encoder(*(torch.stack(column) for column in zip(*pixels, strict=True)))
-        called = [file.name for file in batch]
-        generated = generator(images, called)
-        steered: list[dict[str, Any]] = []
-        if steer is not None:
-            before, edits = generated, steer(generated, called)
-            generated = generator(images, called, edits.steering)
-            steered = [steering_record(checkpoint.captioner, before, generated, edits, at) for at in range(len(called))]
-        for at, (file, record) in enumerate(zip(batch, records(checkpoint.captioner, generated), strict=True)):
-            if steered:
-                record["steering"] = steered[at]
-            lines.append(json.dumps({"image": str(file), **record}, ensure_ascii=False))
-            if options.out is None and steered:
-                print("\n".join([str(file), *steering_lines(steered[at])]))
+        captioned = caption_batch(generator, images, [file.name for file in batch], steerer)
+        generated = captioned.generated
+        for at, (file, record) in enumerate(zip(batch, records(captioner, generated), strict=True)):
+            edited = captioned.record(captioner, at)
+            lines.append(json.dumps({"image": str(file), **record, **edited}, ensure_ascii=False))
+            if options.out is None and edited:
+                print("\n".join([str(file), *steering_lines(edited["steering"])]))
             elif options.out is None:
                 for text in (record["caption"], *(other["caption"] for other in record["alternatives"])):
                     print(f"{file}\t{text}")
         if options.overlay is not None:
             options.overlay.mkdir(parents=True, exist_ok=True)
-            draw(checkpoint.captioner, generated, batch, [options.overlay / names[file] for file in batch])
+            draw(captioner, generated, batch, [options.overlay / names[file] for file in batch])
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         partial = options.out.with_name(options.out.name + ".partial")

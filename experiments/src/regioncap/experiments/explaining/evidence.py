@@ -143,7 +143,7 @@ def _said(
     openness = explanation.openness[image, begins : begins + length]
     bias = explanation.bias[image, begins : begins + length]
     said = []
-    for word, rows in _words(tokenizer, ids):
+    for word, rows in spelt_words(tokenizer, ids):
         attention = {kind: shares[rows].mean().item() for kind, shares in kinds.items()}
         said.append(
             SaidWord(
@@ -158,7 +158,7 @@ def _said(
     return tuple(said)
 
 
-def _words(tokenizer: CaptionTokenizer, ids: Tensor) -> list[tuple[str, list[int]]]:
+def spelt_words(tokenizer: CaptionTokenizer, ids: Tensor) -> list[tuple[str, list[int]]]:
     """The words that tokens spell, each with the places of its tokens: words may be spelt in pieces."""
     found: list[tuple[str, list[int]]] = []
     for at in range(len(ids)):

@@ -18,9 +18,8 @@ from regioncap.experiments.explaining.figure import draw_evidence
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.progress import track
 from regioncap.experiments.scoring.whole_file import write_whole
-from regioncap.experiments.steering.edits import Steerer
-from regioncap.experiments.steering.lookup import find_words
 from regioncap.experiments.steering.options import SteeringOptions
+from regioncap.experiments.steering.steer import caption_batch, steerer_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +42,7 @@ def explain_pictures(
     files = list(picture_files(paths))
     checkpoint = load_checkpoint(folder)
     encoders = checkpoint.experiment.encoders.build()
-    steer = None
-    if options.steering.any:
-        wanted, checkpoint = find_words(options.steering, checkpoint, encoders.keywords)
-        steer = Steerer(checkpoint.captioner, wanted, options.steering.strength)
+    steerer, checkpoint = steerer_of(options.steering, checkpoint, encoders.keywords)
     captioner, tokenizer = checkpoint.captioner, checkpoint.tokenizer
     generator = CaptionGenerator(captioner, tokenizer, search or checkpoint.experiment.search)
     names, problems = overlay_names(files), []
@@ -58,13 +54,11 @@ def explain_pictures(
             continue
         with torch.inference_mode():
             images = encoders.image(*(part[None] for part in pixels))
-        generated = generator(images, [file.name])
-        if steer is not None:
-            generated = generator(images, [file.name], steer(generated, [file.name]).steering)
-        evidence = gather(captioner, generator, tokenizer, generated)[0]
+        captioned = caption_batch(generator, images, [file.name], steerer)
+        evidence = gather(captioner, generator, tokenizer, captioned.generated)[0]
         target = options.out / names[file]
         draw_evidence(read_image(file), evidence, target)
-        record = {"image": str(file), **evidence.record()}
+        record = {"image": str(file), **evidence.record(), **captioned.record(captioner, 0)}
         write_whole(target.with_suffix(".json"), json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         print(f"{file}\t{evidence.caption}\t{target}")
     return problems

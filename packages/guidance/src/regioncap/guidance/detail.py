@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from regioncap.guidance.bank import KeywordBank
 from regioncap.guidance.learned_scores import LearnedScores
 from regioncap.guidance.similarity import StandardisedSimilarity
-from regioncap.guidance.steering import BARRED, Steering, best_words, steered
+from regioncap.guidance.steering import BARRED, Steering, best_words, raised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,11 +110,9 @@ class DetailGuidance(nn.Module):
         else:
             chosen = best_words(self.similarity.all(query), edits, strength, self.count)
         chosen = chosen.masked_fill(~valid[..., None], 0)
-        likely = self.similarity.scores(query, chosen)
         told = None if edits is None else edits.gather(-1, chosen)
-        if told is not None:
-            likely = steered(likely, told, strength)
-        weights = (likely * self.log_temperature.exp()).softmax(-1) * valid[..., None]  # B N m
+        scores = self.similarity.scores(query, chosen) * self.log_temperature.exp()
+        weights = (scores if told is None else raised(scores, told, strength)).softmax(-1) * valid[..., None]  # B N m
         if told is not None:
             weights = weights.masked_fill(told < 0, 0)
         weighted = weights[..., None] * self.similarity.words[chosen]  # B N m E

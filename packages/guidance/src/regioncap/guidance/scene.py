@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from regioncap.guidance.bank import KeywordBank
 from regioncap.guidance.learned_scores import LearnedScores
 from regioncap.guidance.similarity import StandardisedSimilarity
-from regioncap.guidance.steering import best_words, steered
+from regioncap.guidance.steering import best_words, raised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,13 +83,8 @@ class SceneGuidance(nn.Module):
         logits = (query[:, None] * words).sum(-1) / math.sqrt(words.shape[-1])
         told = None if edits is None else edits.gather(1, chosen)
         if isinstance(self.similarity, LearnedScores):
-            likely = self.similarity.scores(asked, chosen)
-            if told is not None:
-                likely = steered(likely, told, strength)
-            logits = logits + likely * self.log_temperature.exp()
-        elif told is not None:
-            logits = steered(logits, told, strength)
-        weights = logits.softmax(-1)
+            logits = logits + self.similarity.scores(asked, chosen) * self.log_temperature.exp()
+        weights = (logits if told is None else raised(logits, told, strength)).softmax(-1)
         if told is not None:
             weights = weights.masked_fill(told < 0, 0)
         weighted = weights[..., None] * words

@@ -48,6 +48,15 @@ def steered(
     return raised.masked_fill(edits < 0, BARRED)
 
 
+def raised(
+    logits: Float[Tensor, "*rows k"], edits: Int8[Tensor, "*rows k"], strength: float
+) -> Float[Tensor, "*rows k"]:
+    """Logits of a softmax in which each added word has log-odds of `strength`, or more, against all that are not added;
+    dropped words have none. How sharp the softmax has become in training makes no difference."""
+    others = logits.masked_fill(edits != 0, -torch.inf).logsumexp(-1, keepdim=True)
+    return torch.where(edits > 0, torch.maximum(logits, others + strength), logits).masked_fill(edits < 0, BARRED)
+
+
 def best_words(
     scores: Float[Tensor, "*rows W"], edits: Int8[Tensor, "*rows W"], strength: float, count: int
 ) -> Int[Tensor, "*rows k"]:
