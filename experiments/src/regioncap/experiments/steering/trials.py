@@ -1,7 +1,7 @@
 """Edits to measure steering by: one drawn word a picture and kind of edit."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from regioncap.decoder import CaptionTokenizer
@@ -10,7 +10,7 @@ from regioncap.experiments.data.dataset import CaptionedImage
 from regioncap.experiments.generate import Generated
 from regioncap.experiments.steering.edits import PLACE_WORDS, Sheet, Steerer
 from regioncap.experiments.steering.lookup import Entry, Wanted, spelling
-from regioncap.guidance import KeywordBank, SemanticGuidance
+from regioncap.guidance import SemanticGuidance
 from regioncap.guidance.lexicon import ATTRIBUTES, COLOURS, SCENE
 
 
@@ -106,8 +106,8 @@ class Trials:
         )
 
     def _row(self, name: str, word: str) -> int | None:
-        bank: Mapping[str, KeywordBank] = self._banks
-        return bank[name].find(word) if name in bank else None
+        bank = {str(scale): own for scale, own in self._banks.items()}.get(name)
+        return None if bank is None else bank.find(word)
 
 
 def chosen_names(captioner: Captioner, generated: Generated, image: int) -> set[str]:

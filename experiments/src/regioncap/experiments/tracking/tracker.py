@@ -74,7 +74,9 @@ class StudyTracker:
         return f"mlflow ui --backend-store-uri {self.shown}"
 
     @_reached
-    def run(self, name: str, experiment: Any, parent: str | None = None, title: str | None = None, **tags: str) -> str:
+    def run(
+        self, name: str, /, experiment: Any, parent: str | None = None, title: str | None = None, **tags: str
+    ) -> str:
         """The id of the run of this name, made now or, in a resumed study, taken up again; `title` is what it shows.
 
         `experiment` is the config dataclass that the run shows. `tags` become columns of the list.
