@@ -52,14 +52,14 @@ def word_retrieval(
     figures: dict[str, float] = {}
     for name, bank in (("scene", guidance.scene_bank), ("detail", guidance.detail_bank)):
         if parts[name]:
-            found = _found(torch.cat(parts[name]), caption_shares(images, bank), bank)
-            figures |= {f"{name}.{key}": value for key, value in _at(found, IMAGE_DEPTH).items()}
+            first = _found(torch.cat(parts[name]), caption_shares(images, bank), bank)
+            figures |= {f"{name}.{key}": value for key, value in _at(first, IMAGE_DEPTH).items()}
     if parts["regions"] and phrases is not None:
         bank = guidance.detail_bank
         of_regions = region_shares(store, phrases, bank)
-        words = torch.cat(parts["regions"]).flatten(0, 1)[:, :REGION_DEPTH]
+        named_first = torch.cat(parts["regions"]).flatten(0, 1)[:, :REGION_DEPTH]
         named = of_regions.any_of(torch.arange(len(of_regions)))
-        hits, wanted = _found(words, of_regions, bank)
+        hits, wanted = _found(named_first, of_regions, bank)
         at = _at((hits[named], wanted[named]), REGION_DEPTH)
         figures["regions.hit_3"] = hits[named].any(1).float().mean().item()
         figures["regions.precision_3"], figures["regions.ceiling_3"] = at["precision_3"], at["ceiling_3"]
