@@ -1,7 +1,7 @@
 """Edits to measure steering by: one drawn word a picture and kind of edit."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from regioncap.decoder import CaptionTokenizer
@@ -10,7 +10,7 @@ from regioncap.experiments.data.dataset import CaptionedImage
 from regioncap.experiments.generate import Generated
 from regioncap.experiments.steering.edits import PLACE_WORDS, Sheet, Steerer
 from regioncap.experiments.steering.lookup import Entry, Wanted, spelling
-from regioncap.guidance import KeywordBank, SemanticGuidance
+from regioncap.guidance import SemanticGuidance
 from regioncap.guidance.lexicon import ATTRIBUTES, COLOURS, SCENE
 
 
@@ -40,11 +40,8 @@ class Trials:
     def __init__(self, captioner: Captioner, tokenizer: CaptionTokenizer, seed: int) -> None:
         assert isinstance(captioner.guidance, SemanticGuidance)
         self._captioner, self._tokenizer, self._seed = captioner, tokenizer, seed
-        self._banks = {
-            name: bank
-            for name, bank in (("scene", captioner.guidance.scene_bank), ("detail", captioner.guidance.detail_bank))
-            if name in captioner.guidance.config.scales
-        }
+        own = {"scene": captioner.guidance.scene_bank, "detail": captioner.guidance.detail_bank}
+        self._banks = {name: bank for name, bank in own.items() if name in captioner.guidance.config.scales}
         self._counts: dict[str, int] = {}
         """Of the words that the decoder can say."""
         for bank in self._banks.values():
@@ -106,8 +103,7 @@ class Trials:
         )
 
     def _row(self, name: str, word: str) -> int | None:
-        bank: Mapping[str, KeywordBank] = self._banks
-        return bank[name].find(word) if name in bank else None
+        return self._banks[name].find(word) if name in self._banks else None
 
 
 def chosen_names(captioner: Captioner, generated: Generated, image: int) -> set[str]:
