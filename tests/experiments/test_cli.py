@@ -3,7 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,20 @@ def test_help_of_a_preset_lists_every_config_field_as_a_dotted_flag(command: Com
         assert f" {flag} " in outcome.out or f" {flag}," in outcome.out
     experiment = PRESETS[preset]()
     stages = {key for key in flatten(experiment) if any(other.startswith(f"{key}.") for other in flatten(experiment))}
-    empty = {
-        f.name for f in fields(experiment) if is_dataclass(value := getattr(experiment, f.name)) and not fields(value)
-    }
+    empty = set(empty_stages(experiment))
     assert "--preset" not in outcome.out  # it is chosen by the command's first word
     for key in flatten(experiment).keys() - stages - empty - {"preset"}:
         assert f"--{key.replace('_', '-')}" in outcome.out, key
+
+
+def empty_stages(config: Any, prefix: str = "") -> Iterator[str]:
+    """Keys of null stages, which have nothing to set."""
+    for field in fields(config):
+        if is_dataclass(value := getattr(config, field.name)):
+            if fields(value):
+                yield from empty_stages(value, f"{prefix}{field.name}.")
+            else:
+                yield f"{prefix}{field.name}"
 
 
 @pytest.mark.parametrize("name", ["evaluate", "caption", "train-scenes-encoders", "ablate", "train"])

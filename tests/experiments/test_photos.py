@@ -43,7 +43,7 @@ def experiment(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> E
         vocabulary=VocabularyConfig(min_count=1),
         banks=KeywordBanksConfig(min_count=1),
         graph=replace(base.graph, layers=1),
-        decoder=Gpt2DecoderConfig(layers=1, heads=2, width=32, positions=96),
+        decoder=Gpt2DecoderConfig(layers=1, heads=2, width=32, positions=112),
         train=TrainConfig(steps=3, images_per_step=3, evaluations=1),
     )
 

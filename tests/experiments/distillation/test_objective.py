@@ -100,7 +100,8 @@ def test_without_the_teacher_it_is_the_cross_entropy_of_any_training(batch: Batc
 def test_terms_are_weighed_as_written_word_by_word(batch: Batch, weight: float, temperature: float) -> None:
     captioner, condition, tokens, mask, words, shares = batch
     with torch.no_grad():
-        logits = captioner.decoder(condition.prefix.embeddings, condition.prefix.valid, tokens, mask)
+        prefix = condition.prefix
+        logits = captioner.decoder(prefix.embeddings, prefix.valid, tokens, mask, bias=prefix.bias)
     entropy, divergence, count = 0.0, 0.0, 0
     for b in range(tokens.shape[0]):
         for c in range(tokens.shape[1]):

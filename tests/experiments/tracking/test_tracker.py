@@ -58,7 +58,21 @@ def test_run_is_taken_up_again_by_another_process(tracker: StudyTracker) -> None
     assert again.run("arm seed 0", Config()) == run
     assert again.client.get_run(run).info.status == "RUNNING"
     assert again.run("arm seed 1", Config()) != run
-    assert set(tracker.runs) == {"arm seed 0", "arm seed 1"}
+    assert set(again.runs) == {"arm seed 0", "arm seed 1"}
+
+
+def test_processes_in_one_folder_keep_each_others_runs(tracker: StudyTracker) -> None:
+    other = StudyTracker(tracker.folder, "regioncap-test")
+    mine, theirs = tracker.run("a", Config()), other.run("b", Config())
+    assert tracker.run("b", Config()) == theirs
+    assert json.loads((tracker.folder / "mlflow_runs.json").read_text()) == {"a": mine, "b": theirs}
+
+
+def test_run_that_is_put_in_is_taken_up(tracker: StudyTracker, tmp_path: Path) -> None:
+    run = tracker.run("study", Config())
+    other = StudyTracker(tracker.folder.parent / "other", "regioncap-test")
+    other.runs["study"] = run
+    assert other.run("study", Config()) == run
 
 
 def test_run_of_a_store_that_is_gone_is_made_anew(tracker: StudyTracker, made_store: Path) -> None:

@@ -135,8 +135,8 @@ def test_mlflow_has_a_child_for_every_trial_that_ended_as_it_did(tuned: Tuned) -
         assert "K " in run.info.run_name
         assert run.data.params["graph.k"] == str(trial.params["graph.k"])
         if done:
-            assert run.data.metrics["CIDEr"] == pytest.approx(trial.values[0])
-        curve = [metric.value for metric in client.get_metric_history(run.info.run_id, "dev.cider")]
+            assert run.data.metrics["score/CIDEr"] == pytest.approx(trial.values[0])
+        curve = [metric.value for metric in client.get_metric_history(run.info.run_id, "dev/CIDEr")]
         assert curve == pytest.approx(list(trial.intermediate_values.values()))
     assert {item.path for item in client.list_artifacts(parent.info.run_id, "plots")} >= {
         f"plots/{name}.png" for name in ("history", "slices", "contour", "parallel", "curves")

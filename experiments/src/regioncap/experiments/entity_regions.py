@@ -8,7 +8,8 @@ from typing import Literal
 
 from regioncap.encoders import DetectorTrainingConfig, FasterRcnnEncoder, FasterRcnnEncoderConfig
 from regioncap.experiments.data.dataset import DataError
-from regioncap.experiments.data.entities import FILE, EntityBoxesConfig
+from regioncap.experiments.data.entities import EntityBoxesConfig
+from regioncap.experiments.data.entity_phrases import FILE
 from regioncap.experiments.detection.box_source import BoxSource
 from regioncap.experiments.detection.presets import efficientnet
 from regioncap.experiments.detection.training import MEASURED, TrainDetectorConfig, train_detector_on

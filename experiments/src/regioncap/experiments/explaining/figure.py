@@ -42,8 +42,8 @@ def draw_evidence(image: Image.Image, evidence: Evidence, path: Path) -> None:
     with plt.rc_context({"font.size": 9, "text.color": INK, "axes.labelcolor": INK, "ytick.color": INK}):
         figure = plt.figure(figsize=(12, 7.2 + 0.3 * len(kinds)), layout="constrained")
         figure.suptitle(evidence.caption or "(no words)", fontsize=16, x=0.012, ha="left", fontweight="bold")
-        parts: Any = figure.subfigures(2, 1, height_ratios=[5.6, 1.3 + 0.36 * len(kinds)])  # its type says one alone
-        above, below = parts
+        halves: Any = figure.subfigures(2, 1, height_ratios=[5.6, 1.3 + 0.36 * len(kinds)])
+        above, below = halves
         photo, words, regions = above.subplots(1, 3, width_ratios=[5.2, 3, 3.6])
         _photograph(photo, image, shown, evidence.regions)
         _bars(words, evidence)

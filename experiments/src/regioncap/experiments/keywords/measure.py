@@ -46,9 +46,9 @@ def word_retrieval(
         g = captioner.embed_image(seen.pooled)
         ranked = guidance.ranked(g, enhanced.features, enhanced.valid, queries, count=IMAGE_DEPTH)
         for name, words in parts.items():
-            found = getattr(ranked, name)
-            if found is not None:
-                words.append(found)
+            rows_of = getattr(ranked, name)
+            if rows_of is not None:
+                words.append(rows_of)
     figures: dict[str, float] = {}
     for name, bank in (("scene", guidance.scene_bank), ("detail", guidance.detail_bank)):
         if parts[name]:

@@ -48,7 +48,8 @@ def _matches(boxes: Float[Tensor, "N 4"], valid: Bool[Tensor, " N"], human: Floa
     if not len(human):
         return [-1] * len(boxes)
     overlap, which = box_iou(boxes, human).max(1)
-    return which.masked_fill((overlap < MATCHED) | ~valid, -1).tolist()
+    matches: list[int] = which.masked_fill((overlap < MATCHED) | ~valid, -1).tolist()
+    return matches
 
 
 def _shares(texts: Sequence[str], row: Mapping[str, int]) -> dict[int, float]:

@@ -16,13 +16,13 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from PIL import Image
 
 _BATCH = 16
 
 
-class CaptionerModel(PythonModel):  # type: ignore[misc]
+class CaptionerModel(PythonModel):
     """`image` -> `caption`, `confidence` and `words`.
 
     A picture is a path on the server's machine, or the file itself in base64, with or without `data:image/...;base64,`

@@ -16,7 +16,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import Array
+from mlflow.types.schema import Array, TensorSpec
 from packaging.requirements import Requirement
 from PIL import Image
 
@@ -73,7 +73,7 @@ def log_captioner(
 
 def _save(folder: Path, checkpoint: Path, picture: Path, model: Model) -> None:
     """The model's folder: code, checkpoint, signature, an example, and what to install."""
-    columns = [
+    columns: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "caption"),
         ColSpec(DataType.double, "confidence"),
         ColSpec(Array(DataType.string), "words"),

@@ -148,7 +148,7 @@ class _Run:
 
     def _steered(self, trials: Mapping[str, Trial], strength: float) -> dict[str, str]:
         """Captions with the edits, of the pictures that have one."""
-        after = {}
+        after: dict[str, str] = {}
         for rows, names in zip(self._parts, self._names, strict=True):
             kept = [at for at, name in enumerate(names) if name in trials]
             if not kept:
@@ -161,7 +161,7 @@ class _Run:
 
     def _scores(self, scorer: CaptionScorer, after: Mapping[str, str]) -> dict[str, float]:
         references = {name: image.captions for name, image in self._images.items()}
-        return scorer.score(references, self.before | after, ("CIDEr",)).of("CIDEr")
+        return scorer.score(references, {**self.before, **after}, ("CIDEr",)).of("CIDEr")
 
     def _row(
         self,

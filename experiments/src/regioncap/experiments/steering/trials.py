@@ -40,8 +40,11 @@ class Trials:
     def __init__(self, captioner: Captioner, tokenizer: CaptionTokenizer, seed: int) -> None:
         assert isinstance(captioner.guidance, SemanticGuidance)
         self._captioner, self._tokenizer, self._seed = captioner, tokenizer, seed
-        own = {"scene": captioner.guidance.scene_bank, "detail": captioner.guidance.detail_bank}
-        self._banks = {name: bank for name, bank in own.items() if name in captioner.guidance.config.scales}
+        self._banks = {
+            name: bank
+            for name, bank in (("scene", captioner.guidance.scene_bank), ("detail", captioner.guidance.detail_bank))
+            if name in captioner.guidance.config.scales
+        }
         self._counts: dict[str, int] = {}
         """Of the words that the decoder can say."""
         for bank in self._banks.values():
@@ -103,7 +106,8 @@ class Trials:
         )
 
     def _row(self, name: str, word: str) -> int | None:
-        return self._banks[name].find(word) if name in self._banks else None
+        bank = {str(scale): own for scale, own in self._banks.items()}.get(name)
+        return None if bank is None else bank.find(word)
 
 
 def chosen_names(captioner: Captioner, generated: Generated, image: int) -> set[str]:

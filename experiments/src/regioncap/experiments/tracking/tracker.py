@@ -47,7 +47,7 @@ def _reached(
         except MlflowException as error:
             raise UnreachableError(
                 f"MLflow's store {self.shown} no longer takes what it is given ({str(error)[:300]}); what is finished "
-                "is kept, and --resume goes on from it"
+                "is kept: call again, a study with --resume"
             ) from error
 
     return reached
@@ -65,23 +65,18 @@ class StudyTracker:
         store = open_store(folder.resolve().parent)
         self.uri, self.shown, self.client = store.uri, store.shown, store.client
         self.experiment_id = store.experiment(name, description)
+        self.runs = self._stored()
+        """Run ids by name; one that is put here is taken up by `run`."""
 
     @property
     def dashboard(self) -> str:
         """The command that shows the runs in a browser."""
         return f"mlflow ui --backend-store-uri {self.shown}"
 
-    @property
-    def runs(self) -> dict[str, str]:
-        """Run ids by name, as this folder remembers them."""
-        try:
-            stored: dict[str, str] = json.loads((self.folder / _RUNS).read_text())
-        except FileNotFoundError:
-            return {}
-        return stored
-
     @_reached
-    def run(self, name: str, experiment: Any, parent: str | None = None, title: str | None = None, **tags: str) -> str:
+    def run(
+        self, name: str, /, experiment: Any, parent: str | None = None, title: str | None = None, **tags: str
+    ) -> str:
         """The id of the run of this name, made now or, in a resumed study, taken up again; `title` is what it shows.
 
         `experiment` is the config dataclass that the run shows. `tags` become columns of the list.
@@ -181,6 +176,14 @@ class StudyTracker:
             raise
         return True
 
+    def _stored(self) -> dict[str, str]:
+        """What this folder remembers, other processes' runs among it."""
+        try:
+            stored: dict[str, str] = json.loads((self.folder / _RUNS).read_text())
+        except FileNotFoundError:
+            return {}
+        return stored
+
     @contextmanager
     def _remembering(self) -> Iterator[dict[str, str]]:
         """The names and ids of runs, written back at the end; one process of a search at a time."""
@@ -188,10 +191,10 @@ class StudyTracker:
         file = self.folder / _RUNS
         with file.with_name(f".{_RUNS}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            runs = self.runs
-            yield runs
+            self.runs = self._stored() | self.runs
+            yield self.runs
             partial = file.with_name(_RUNS + ".partial")
-            partial.write_text(json.dumps(runs, indent=1))
+            partial.write_text(json.dumps(self.runs, indent=1))
             partial.rename(file)
 
 

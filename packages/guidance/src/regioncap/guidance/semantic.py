@@ -217,9 +217,9 @@ class SemanticGuidance(nn.Module):
             none = nothing[..., None].expand(-1, -1, fused.shape[1])
             return Scene(summary=torch.zeros_like(fused), tokens=none, words=nothing.long(), weights=nothing)
         asked = None if queries is None else queries.scene
-        if steering is None:
-            return self.scene(fused, g, asked)
-        return self.scene(fused, g, asked, steering.scene, steering.strength)
+        edits, strength = (None, 0.0) if steering is None else (steering.scene, steering.strength)
+        scene: Scene = self.scene(fused, g, asked, edits, strength)
+        return scene
 
     def _detail(
         self,
@@ -240,10 +240,11 @@ class SemanticGuidance(nn.Module):
                 gate=fused.new_zeros(len(fused), 0, fused.shape[1]),
             )
         asked = None if queries is None else queries.regions
-        if steering is None:
-            return self.detail(fused, regions, valid, asked)
-        edits = self.detail.place(steering, regions, valid, asked)
-        return self.detail(fused, regions, valid, asked, edits, steering.strength)
+        edits, strength = None, 0.0
+        if steering is not None:
+            edits, strength = self.detail.place(steering, regions, valid, asked), steering.strength
+        detail: Detail = self.detail(fused, regions, valid, asked, edits, strength)
+        return detail
 
     def _keywords(
         self,
