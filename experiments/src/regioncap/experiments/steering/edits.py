@@ -132,7 +132,7 @@ class Sheet:
         self._guidance = guidance
 
     def edit(self, entry: Entry, change: Literal["added", "dropped"]) -> None:
-        """Edit a word of the whole picture; one that is dropped takes those along that say it ("t-shirt" for "shirt")."""
+        """Edit a word of the whole picture; dropped, it takes along those that say it ("t-shirt" for "shirt")."""
         banks = self._guidance.scene_bank, self._guidance.detail_bank
         for bank, rows, row in zip(banks, (self.scene, self.detail), (entry.scene, entry.detail), strict=True):
             if row is not None:
