@@ -6,13 +6,14 @@ import torch
 
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.checkpoint import Checkpoint
+from regioncap.experiments.encoders import Encoders
 from regioncap.experiments.generate import CaptionGenerator, Generated
 from regioncap.experiments.pictures import chosen_record
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.steering import edits as module
 from regioncap.experiments.steering.compare import steering_lines, steering_record
 from regioncap.experiments.steering.edits import Steerer, steering_of
-from regioncap.experiments.steering.lookup import Entry, SteeringError, Wanted
+from regioncap.experiments.steering.lookup import Entry, SteeringError, Wanted, with_words
 from regioncap.guidance import SemanticGuidance, Steering
 
 Make = Callable[..., Checkpoint]
@@ -231,3 +232,16 @@ def test_edits_of_pictures_stand_in_their_own_rows(checkpoint: Make, captioned: 
     assert isinstance(steering, Steering)
     assert steering.strength == 6.0
     assert torch.equal(steering.detail[:, :3], torch.eye(3, dtype=torch.int8))
+
+
+def test_a_dropped_word_takes_along_the_words_that_say_it(
+    checkpoint: Make, captioned: Caption, built: Encoders
+) -> None:
+    made = checkpoint()
+    word, other = made.detail_bank.words[:2]
+    made = with_words(made, [], [f"t-{word}", f"{other} {word}", f"{word}s"], built.keywords)
+    _, before = captioned(made.captioner)
+    detail = Steerer(made.captioner, wanted(made, drop=[word]), 4.0)(before, "abcd").steering.detail[0]
+    assert [made.detail_bank.words[row] for row in (detail < 0).nonzero()[:, 0].tolist()] == [
+        word, f"t-{word}", f"{other} {word}",
+    ]  # fmt: skip

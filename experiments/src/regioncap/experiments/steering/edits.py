@@ -132,10 +132,13 @@ class Sheet:
         self._guidance = guidance
 
     def edit(self, entry: Entry, change: Literal["added", "dropped"]) -> None:
-        """Edit a word of the whole picture."""
-        for rows, row in ((self.scene, entry.scene), (self.detail, entry.detail)):
+        """Edit a word of the whole picture; dropped, it takes along those that say it ("t-shirt" for "shirt")."""
+        banks = self._guidance.scene_bank, self._guidance.detail_bank
+        for bank, rows, row in zip(banks, (self.scene, self.detail), (entry.scene, entry.detail), strict=True):
             if row is not None:
                 rows[row] = 1 if change == "added" else -1
+            if change == "dropped":
+                rows[[at for at, word in enumerate(bank.words) if entry.word in _parts(word)]] = -1
         self.edits = [edit for edit in self.edits if (edit.word, edit.region) != (entry.word, None)]
         self.edits.append(Edit(word=entry.word, change=change, region=None))
 
@@ -189,6 +192,10 @@ class _Chosen:
             ),
             valid=before.regions.valid[image],
         )
+
+
+def _parts(word: str) -> list[str]:
+    return word.replace("-", " ").split()
 
 
 def _is_attribute(word: str) -> bool:
