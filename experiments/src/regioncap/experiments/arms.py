@@ -146,7 +146,7 @@ ARMS: Mapping[str, Arm] = {
         make=similar_words, against="+graph+guidance", says="+graph+guidance with words by similarity, untaught"
     ),
     "words as vectors": Arm(make=words_as_vectors, against="+graph", says="+graph, words as the vectors of eqs. 11-13"),
-    "words as tokens": Arm(make=words_as_tokens, against="+graph", says="the same, and as tokens of the prefix"),
+    "words as tokens": Arm(make=words_as_tokens, against="+graph", says="as vectors, and as tokens of the prefix"),
     "words as bias": Arm(make=words_as_bias, against="+graph", says="as vectors, and as a bias until they are said"),
     "words as both": Arm(make=words_as_both, against="+graph", says="as vectors, tokens and bias"),
     "random edges": Arm(make=random_edges, against="+graph", says="+graph over random edges (control)"),
