@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import faiss
@@ -31,13 +32,21 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from regioncap.decoder import Gpt2DecoderConfig, SearchConfig, search
-from regioncap.guidance import KeywordBank, NoGuidanceConfig, SemanticGuidanceConfig, StandardisedSimilarity
+from regioncap.guidance import (
+    KeywordBank,
+    KeywordHeadsConfig,
+    KeywordInputs,
+    NoGuidanceConfig,
+    SemanticGuidanceConfig,
+    StandardisedSimilarity,
+)
 from regioncap.guidance.nearest import ROUGH_FROM, RoughKeys, nearest_keys
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CLOCK = time.perf_counter if DEVICE == "cuda" else time.process_time
 DIM, IMAGES, REGIONS, CHOSEN = 512, 8, 36, 4
 SCENE_WORDS = 300
+REGION_DIM = 2048
 DETAIL_WORDS = {"null": 1, "1k": 1_000, "10k": 10_000, "50k": 50_000}
 SIZES = (100, 300, 1_000, 3_000, 5_000, 10_000, 20_000, 50_000)
 JOBS = ("caption", "train")
@@ -87,6 +96,22 @@ def stage_call(scene_words: int, detail_words: int, images: int = IMAGES) -> Cal
     return torch.inference_mode()(lambda: stage(fused, g, regions, valid))
 
 
+def learned_call(scene_words: int, detail_words: int, images: int = IMAGES) -> Call:
+    """The same by keyword heads, from features of the pipeline's sizes to words."""
+    torch.manual_seed(0)
+    banks = random_bank(scene_words), random_bank(detail_words)
+    heads = KeywordHeadsConfig().build(DIM, REGION_DIM, *banks).to(DEVICE).eval()
+    stage = SemanticGuidanceConfig(retrieval="learned").build(DIM, *banks).to(DEVICE).eval()
+    fused, g, regions, valid = inputs(images)
+    seen = KeywordInputs(
+        pooled=g,
+        regions=torch.randn(images, REGIONS, REGION_DIM, device=DEVICE),
+        boxes=torch.rand(images, REGIONS, 4, device=DEVICE),
+        valid=valid,
+    )
+    return torch.inference_mode()(lambda: stage(fused, g, regions, valid, heads(seen)))
+
+
 def inputs(images: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (
         torch.randn(images, DIM, device=DEVICE, requires_grad=True),
@@ -120,6 +145,7 @@ def share(bank: int = 10_000) -> None:
     greedy = SearchConfig(greedy_tokens=0, beams=1, max_new_tokens=20, min_new_tokens=20)
     calls: dict[str, Call] = {
         "guidance": stage_call(bank, bank),
+        "guidance by keyword heads": learned_call(bank, bank),
         "GPT-2, 5 beams": lambda: search(stepping, prefix, seen, beam),
         "GPT-2, greedy": lambda: search(stepping, prefix, seen, greedy),
         **encoder_calls(),
@@ -127,11 +153,10 @@ def share(bank: int = 10_000) -> None:
     times = dict(zip(calls, in_turns(list(calls.values()), seconds=1.0), strict=True))
     for name, seconds in times.items():
         print(f"{name}: {1e3 * seconds / IMAGES:.2f} ms an image")
-    guidance = times["guidance"]
     encoders = times["CLIP ViT-B/32"] + times["Faster R-CNN FPN at 224"]
-    for name in ("GPT-2, 5 beams", "GPT-2, greedy"):
-        alone, whole = guidance / times[name], guidance / (times[name] + encoders)
-        print(f"guidance adds {alone:.2%} to {name}, {whole:.2%} to it with the encoders")
+    for stage, name in product(("guidance", "guidance by keyword heads"), ("GPT-2, 5 beams", "GPT-2, greedy")):
+        alone, whole = times[stage] / times[name], times[stage] / (times[name] + encoders)
+        print(f"{stage} adds {alone:.2%} to {name}, {whole:.2%} to it with the encoders")
 
 
 def encoder_calls() -> dict[str, Call]:
@@ -156,13 +181,17 @@ def scaling(target: Path) -> None:
 
     curves: dict[str, list[float]] = {}
     for words in SIZES:
-        calls = {"guidance, whole stage": stage_call(SCENE_WORDS, words), **searches_of(words, IMAGES * REGIONS)}
+        calls = {
+            "guidance, whole stage": stage_call(SCENE_WORDS, words),
+            "guidance, keyword heads": learned_call(SCENE_WORDS, words),
+            **searches_of(words, IMAGES * REGIONS),
+        }
         for name, seconds in zip(calls, in_turns(list(calls.values())), strict=True):
             curves.setdefault(name, []).append(1e3 * seconds)
         print(f"{words}: " + ", ".join(f"{name} {curve[-1]:.2f} ms" for name, curve in curves.items()), flush=True)
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    colours = ("#0b7fab", "#4fb3d4", "#c0c5ce", "#8a919e")
+    colours = ("#0b7fab", "#d9822b", "#4fb3d4", "#c0c5ce", "#8a919e")
     for (name, curve), colour in zip(curves.items(), colours, strict=True):
         whole, high = slope(SIZES, curve), slope(SIZES[-3:], curve[-3:])
         print(f"{name}: exponent {whole:.2f} over all, {high:.2f} over the last three")
