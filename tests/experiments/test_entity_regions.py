@@ -119,12 +119,13 @@ def test_only_photos_want_a_detector(tmp_path: Path, trained: tuple[EntityRegion
     assert detector_folder(with_detector_in(named, tmp_path)) == tmp_path
 
 
-def test_presets_differ_in_their_regions_and_in_the_source_of_words_alone() -> None:
+def test_presets_differ_in_their_regions_and_in_what_words_are_learned_from_alone() -> None:
     one, grid = photos(), photos_grid()
     assert isinstance(one.encoders, PhotoEncodersSource)
     assert isinstance(grid.encoders, PhotoEncodersSource)
     encoders = replace(grid.encoders, image=one.encoders.image)
-    assert replace(grid, encoders=encoders, banks=replace(grid.banks, source="phrases")) == one
+    banks, keywords = replace(grid.banks, source="phrases"), replace(grid.keywords, regions="phrases")
+    assert replace(grid, encoders=encoders, banks=banks, keywords=keywords) == one
 
 
 @pytest.mark.slow

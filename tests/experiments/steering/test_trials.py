@@ -95,7 +95,8 @@ def test_the_seed_draws_and_frequent_words_come_more_often(
 
 def test_no_region_no_name(before: tuple[Captioner, Generated], prepared: Prepared) -> None:
     captioner, generated = before
-    regions = replace(generated.regions, valid=torch.zeros_like(generated.regions.valid))
+    nowhere = replace(generated.regions.graph, valid=torch.zeros_like(generated.regions.valid))
+    regions = replace(generated.regions, graph=nowhere)
     bare = replace(generated, regions=regions)
     trials = Trials(captioner, prepared.tokenizer, seed=0)
     assert trials.of("rename region", bare, 0, prepared.dev_images[0]) is None

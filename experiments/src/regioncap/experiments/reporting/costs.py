@@ -18,6 +18,7 @@ STAGES = {
     "adapter": "adapter",
     "graph": "graph",
     "fusion": "fusion",
+    "keyword_heads": "keyword heads (taught before)",
     "guidance": "guidance",
     "prefix": "prefix",
     "decoder": "decoder",
