@@ -75,7 +75,7 @@ def test_a_phrase_is_embedded_and_noted(command: Command, trained: tuple[Any, Pa
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("edits", "says"),
     [
         (("--region", "99={word}"), ("no region 99", "numbered from 1")),
         (("--region", "{word}"), ("--region wants NUMBER=WORDS",)),
@@ -85,11 +85,11 @@ def test_a_phrase_is_embedded_and_noted(command: Command, trained: tuple[Any, Pa
     ],
 )
 def test_what_a_user_can_mend_is_one_line(
-    command: Command, trained: tuple[Any, Path], picture: Path, flags: tuple[str, ...], says: tuple[str, ...]
+    command: Command, trained: tuple[Any, Path], picture: Path, edits: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
     checkpoint = trained[1] / "checkpoint"
     word = max(words_of(checkpoint, "detail"), key=len)
-    outcome = command("caption", checkpoint, picture, *(flag.format(word=word) for flag in flags))
+    outcome = command("caption", checkpoint, picture, *(flag.format(word=word) for flag in edits))
     assert outcome.status != 0
     for part in says:
         assert part.format(word=word) in " ".join(outcome.err.split())

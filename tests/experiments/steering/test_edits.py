@@ -228,10 +228,23 @@ def test_edits_of_pictures_stand_in_their_own_rows(checkpoint: Make, captioned: 
         Steerer(made.captioner, wanted(made, add=[made.detail_bank.words[at]]), 1.0).sheet(before, at, "x")
         for at in range(3)
     ]
-    steering = steering_of(sheets, 6.0)
+    steering = steering_of(sheets, 6.0, 2)
     assert isinstance(steering, Steering)
     assert steering.strength == 6.0
     assert torch.equal(steering.detail[:, :3], torch.eye(3, dtype=torch.int8))
+
+
+def test_edits_of_regions_fit_a_batch_of_any_width(checkpoint: Make, captioned: Caption) -> None:
+    made = checkpoint()
+    _, before = captioned(made.captioner)
+    sheet = Steerer(made.captioner, wanted(made, regions={1: [made.detail_bank.words[0]]}), 1.0).sheet(before, 0, "x")
+    slots = len(sheet.regions)
+    for width in (1, slots, slots + 3):
+        regions = steering_of([sheet], 4.0, width).regions
+        assert regions is not None
+        assert regions.shape == (1, width, len(made.detail_bank))
+        assert torch.equal(regions[0, 0], sheet.regions[0])
+        assert not regions[0, 1:].any()
 
 
 def test_a_dropped_word_takes_along_the_words_that_say_it(

@@ -135,6 +135,8 @@ def _regions(axes: Axes, shown: Sequence[SeenRegion], count: int) -> None:
 
 def _heard(figure: Any, evidence: Evidence, kinds: Sequence[str]) -> None:
     """Generated words by kinds of prefix tokens; the gate of the word bias and what it added, below."""
+    if not evidence.words:
+        return
     shares, biases = figure.subplots(2, 1, height_ratios=[len(kinds), 2], sharex=True)
     words = evidence.words
     attention = 100 * np.array([[word.attention[kind] for word in words] for kind in kinds]).reshape(len(kinds), -1)

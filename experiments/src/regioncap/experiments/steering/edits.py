@@ -53,7 +53,7 @@ class Steerer:
         """
         sheets = [self.sheet(before, image, name) for image, name in enumerate(names)]
         return BatchEdits(
-            steering=steering_of(sheets, self._strength),
+            steering=steering_of(sheets, self._strength, before.regions.valid.shape[1]),
             edits=tuple(tuple(dict.fromkeys(sheet.edits)) for sheet in sheets),
             notes=tuple(tuple(sheet.notes) for sheet in sheets),
         )
@@ -149,12 +149,15 @@ class Sheet:
             self.edit(Entry(word=word, scene=banks[0].find(word), detail=banks[1].find(word)), "dropped")
 
 
-def steering_of(sheets: Sequence[Sheet], strength: float) -> Steering:
-    """The edits of a batch's pictures as guidance takes them."""
+def steering_of(sheets: Sequence[Sheet], strength: float, slots: int) -> Steering:
+    """The edits of a batch's pictures as guidance takes them, for a batch of so many region slots.
+
+    A batch has as many as its richest picture: slots that a picture gains or loses by its company are padding.
+    """
     return Steering(
         scene=torch.stack([sheet.scene for sheet in sheets]),
         detail=torch.stack([sheet.detail for sheet in sheets]),
-        regions=torch.stack([sheet.regions for sheet in sheets]),
+        regions=torch.stack([_of_width(sheet.regions, slots) for sheet in sheets]),
         strength=strength,
     )
 
@@ -192,6 +195,11 @@ class _Chosen:
             ),
             valid=before.regions.valid[image],
         )
+
+
+def _of_width(rows: Tensor, slots: int) -> Tensor:
+    kept = rows[:slots]
+    return torch.cat([kept, kept.new_zeros(slots - len(kept), kept.shape[1])])
 
 
 def _parts(word: str) -> list[str]:

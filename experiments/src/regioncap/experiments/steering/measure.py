@@ -155,7 +155,8 @@ class _Run:
                 continue
             own = [names[at] for at in kept]
             images = self._store.images(rows[kept])
-            steering = steering_of([trials[name].sheet for name in own], strength)
+            slots = images.regions.valid.shape[1]
+            steering = steering_of([trials[name].sheet for name in own], strength, slots)
             after |= dict(zip(own, self._generator(images, own, steering).texts, strict=True))
         return after
 
