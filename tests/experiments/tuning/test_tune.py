@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
@@ -14,6 +15,7 @@ from optuna.trial import TrialState
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.commands.preset import read_experiment
 from regioncap.experiments.config_io import flatten
+from regioncap.experiments.tuning.figures import tuning_figures
 from regioncap.experiments.tuning.shared_study import read_study
 
 SMALL = ("--train.steps", 60, "--train.evaluations", 3, "--train.lr", 1e-2)
@@ -138,8 +140,17 @@ def test_mlflow_has_a_child_for_every_trial_that_ended_as_it_did(tuned: Tuned) -
             assert run.data.metrics["score/CIDEr"] == pytest.approx(trial.values[0])
         curve = [metric.value for metric in client.get_metric_history(run.info.run_id, "dev/CIDEr")]
         assert curve == pytest.approx(list(trial.intermediate_values.values()))
-    assert {item.path for item in client.list_artifacts(parent.info.run_id, "plots")} >= {
-        f"plots/{name}.png" for name in ("history", "slices", "contour", "parallel", "curves")
+    drawn = tuning_figures(read_study(tuned.out))
+    for figure in drawn.values():
+        plt.close(figure)
+    assert drawn.keys() >= {
+        "history",
+        "slices",
+        "parallel",
+        "curves",
+    }  # a contour takes four trials that are not pruned
+    assert {item.path for item in client.list_artifacts(parent.info.run_id, "plots")} == {
+        f"plots/{name}.png" for name in drawn
     }
     assert {"best.json", "trials.csv"} <= {item.path for item in client.list_artifacts(parent.info.run_id)}
     assert len(parent.inputs.dataset_inputs) == 2
