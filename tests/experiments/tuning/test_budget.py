@@ -95,7 +95,7 @@ def test_four_commands_of_which_two_are_killed_run_every_trial_once(
     for trial in lost:  # the very same parameters were run again, in its place
         successor = standing[int(trial.user_attrs.get(PLACE, trial.number))]
         assert successor.params == trial.params
-        assert successor.user_attrs["attempt"] == 2
+        assert successor.user_attrs["attempt"] >= 2  # a command that was killed may have run what the other lost
     taken = Counter(words[1] for lines in running.values() for words in lines if words[0] == "takes")
     assert set(taken.values()) == {1}  # no trial by two commands
     failed = [trial for trial in over if trial.state == TrialState.FAIL]
