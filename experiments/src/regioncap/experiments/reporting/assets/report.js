@@ -175,6 +175,7 @@ function showCurves() {
       svg.append(group);
     }
   }), numbersOf(shown));
+  paint(byId("curves"));
 }
 
 /** The same curves as numbers, for whoever reads or hears a page. */

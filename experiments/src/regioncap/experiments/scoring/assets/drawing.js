@@ -47,6 +47,11 @@ const sizes = new ResizeObserver((entries) => {
   for (const entry of entries) painters.get(entry.target)?.();
 });
 
+/** Paint what stands below `node` at once: the observer waits for a frame, which a page in the background never gets. */
+function paint(node) {
+  for (const own of node.querySelectorAll("*")) painters.get(own)?.();
+}
+
 /** The same order for the same seed in every browser (Fisher and Yates, with the generator mulberry32). */
 function shuffled(items, seed) {
   let a = seed >>> 0;
