@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,9 +93,6 @@ def test_bars_are_of_the_chosen_metric(page: Callable[..., Any]) -> None:
 def test_curves_are_chosen_hidden_and_told_as_numbers(page: Callable[..., Any]) -> None:
     browser = page()
     browser.run("document.querySelector('#curve-arms button').click()")
-    deadline = time.monotonic() + 10  # drawn anew in a frame of its own
-    while count(browser, "#curves path.curve") != 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
     assert count(browser, "#curves path.curve") == 2
     assert browser.run("document.querySelector('#curve-arms button').getAttribute('aria-pressed')") == "false"
     change(browser, "curve", "loss.total")
