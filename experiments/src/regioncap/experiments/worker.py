@@ -106,11 +106,15 @@ def _run(job: ArmJob, messages: Connection) -> None:
     language = load_language(job.language) if job.language else None
     with job.metrics.build() as scorer:
         trained = train(job.experiment, prepared, scorer, report, language, watch)
-    parts = list(generate_over(trained.captioner, prepared.dev, prepared.tokenizer, job.experiment.search))
-    captions = [text for part in parts for text in part.texts]
-    graph = summarise([part.regions.graph for part in parts])
+    captions: list[str] = []
+    graphs, evidence = [], []
+    for part in generate_over(trained.captioner, prepared.dev, prepared.tokenizer, job.experiment.search):
+        # Not the parts themselves: prefix and word bias of some thousand images would fill the memory.
+        captions += part.texts
+        graphs.append(part.regions.graph)
+        evidence += [evidence_record(seen) for seen in evidence_of(trained.captioner, part)]
+    graph = summarise(graphs)
     names = [image.name for image in prepared.dev_images]
-    evidence = [evidence_record(seen) for part in parts for seen in evidence_of(trained.captioner, part)]
     job.out.mkdir(parents=True, exist_ok=True)
     write_whole(job.out / EVIDENCE, json.dumps(dict(zip(names, evidence, strict=True)), separators=(",", ":")))
     save_checkpoint(
