@@ -95,7 +95,8 @@ def test_heads_learn_the_words_of_images_and_regions_they_were_not_taught(phrase
     real = world.valid[rest]
     named = teacher._regions.all(said.regions).argmax(-1) == world.detail[rest]
     assert named[real].float().mean() > 0.85
-    gains = image_gains(teacher._detail, said.detail, said.regions, real, said.mix) + teacher._detail.prior
+    of_regions = teacher._regions.gains(said.regions)
+    gains = image_gains(teacher._detail.gains(said.detail), of_regions, real, said.mix) + teacher._detail.prior
     best = gains.argmax(1)
     shown = (world.detail[rest] == best[:, None]) & real
     assert shown.any(1).float().mean() > 0.85

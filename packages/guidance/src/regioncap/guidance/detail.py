@@ -28,6 +28,8 @@ class Detail:
     """What each word adds to W_local, times m: their mean over m is `regions`."""
     gate: Float[Tensor, "B N2 D"]
     """The sigmoid of eq. 12; N2 = 0 where there are no detail words."""
+    gains: Float[Tensor, "B N W"] | None = None
+    """What each region adds to the log-odds of every word, where scores are learned."""
 
 
 class DetailGuidance(nn.Module):
@@ -105,10 +107,18 @@ class DetailGuidance(nn.Module):
         query = self._asked(regions, queries)
         if self.training and isinstance(self.similarity, StandardisedSimilarity):
             self.similarity.update(query[valid])
-        if edits is None:
+        gains, of_all = None, None
+        if isinstance(self.similarity, LearnedScores):
+            gains = self.similarity.gains(query)  # an image's words want those of all words in any case
+            of_all = gains + self.similarity.prior
+        elif edits is not None:
+            of_all = self.similarity.all(query)
+        if of_all is None:
             chosen = self.similarity.nearest(query, self.count)
+        elif edits is None:
+            chosen = of_all.topk(min(self.count, of_all.shape[-1])).indices
         else:
-            chosen = best_words(self.similarity.all(query), edits, strength, self.count)
+            chosen = best_words(of_all, edits, strength, self.count)
         chosen = chosen.masked_fill(~valid[..., None], 0)
         told = None if edits is None else edits.gather(-1, chosen)
         scores = self.similarity.scores(query, chosen) * self.log_temperature.exp()
@@ -121,7 +131,9 @@ class DetailGuidance(nn.Module):
         local = gate * text
         summary = local.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
         tokens = gate[..., None, :] * self.text(chosen.shape[-1] * weighted)
-        return Detail(regions=local, summary=summary, words=chosen, weights=weights, tokens=tokens, gate=gate)
+        return Detail(
+            regions=local, summary=summary, words=chosen, weights=weights, tokens=tokens, gate=gate, gains=gains
+        )
 
     def _asked(self, regions: Float[Tensor, "B N D"], queries: Float[Tensor, "B N E"] | None) -> Float[Tensor, "B N E"]:
         if isinstance(self.similarity, StandardisedSimilarity):

@@ -134,18 +134,23 @@ class KeywordTeacher:
         targets = self.targets
         scene = targets.scene.dense(batch, len(self._banks[0]))
         detail = targets.detail.dense(batch, len(self._banks[1]))
-        gains = image_gains(self._detail, said.detail, said.regions, inputs.valid, said.mix)
+        of_regions = self._regions.gains(said.regions)  # B N W
+        of_image = image_gains(self._detail.gains(said.detail), of_regions, inputs.valid, said.mix)
         return {
             "scene": _bce(self._scene.all(said.scene), scene),
-            "detail": _bce(gains + self._detail.prior, detail),
-            "regions": self._region_loss(said, inputs.valid, batch, detail),
+            "detail": _bce(of_image + self._detail.prior, detail),
+            "regions": self._region_loss(of_regions + self._regions.prior, inputs.valid, batch, detail),
         }
 
     def _region_loss(
-        self, said: KeywordQueries, valid: Bool[Tensor, "B N"], batch: Int[Tensor, "B"], detail: Float[Tensor, "B W"]
+        self,
+        scores: Float[Tensor, "B N W"],
+        valid: Bool[Tensor, "B N"],
+        batch: Int[Tensor, "B"],
+        detail: Float[Tensor, "B W"],
     ) -> Float[Tensor, ""]:
         if self.targets.regions is None:
-            absent = F.softplus(self._regions.all(said.regions)) * valid[..., None]  # -log(1 - p), B N W
+            absent = F.softplus(scores) * valid[..., None]  # -log(1 - p), B N W
             nowhere = absent.sum(1).clamp(min=1e-6)
             somewhere = torch.log(-torch.expm1(-nowhere))
             return -(detail * somewhere - (1 - detail) * nowhere).sum(-1).mean()
@@ -153,9 +158,9 @@ class KeywordTeacher:
         place = batch[:, None] * slots + torch.arange(slots)
         named = self.targets.regions.any_of(place) & valid
         if not bool(named.any()):
-            return said.regions.sum() * 0
+            return scores.sum() * 0
         wanted = self.targets.regions.dense(place[named], len(self._banks[1]))
-        return _bce(self._regions.all(said.regions[named]), wanted)
+        return _bce(scores[named], wanted)
 
 
 def fold_of(images: int, folds: int) -> Int[Tensor, " n"]:

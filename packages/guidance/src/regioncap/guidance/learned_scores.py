@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from regioncap.guidance.bank import KeywordBank
 from regioncap.guidance.keyword_heads import gain_scale
-from regioncap.guidance.nearest import ROUGH_FROM, RoughKeys
 from regioncap.guidance.similarity import centred
 
 
@@ -34,17 +33,15 @@ class LearnedScores(nn.Module):
         self.register_buffer("seen", seen, persistent=False)
         self.register_buffer("words", centred(bank.embeddings.detach().float(), seen), persistent=False)
         self.register_buffer("prior", torch.zeros(len(bank)))
-        self._rough: RoughKeys | None = None
 
     @torch.no_grad()
     def set_shares(self, shares: Float[Tensor, " W"]) -> None:
         """Say how large p_w is of each word."""
         self.prior.copy_(log_odds(shares))
-        self._rough = None
 
     def gains(self, queries: Float[Tensor, "*Q E"]) -> Float[Tensor, "*Q W"]:
         """What each query adds to each word's log-odds."""
-        return nn.functional.linear(queries.float(), self.words) * gain_scale(self.words.shape[1])
+        return nn.functional.linear(queries.float() * gain_scale(self.words.shape[1]), self.words)
 
     def all(self, queries: Float[Tensor, "*Q E"]) -> Float[Tensor, "*Q W"]:
         """s_w of every word."""
@@ -52,17 +49,8 @@ class LearnedScores(nn.Module):
 
     @torch.no_grad()
     def nearest(self, queries: Float[Tensor, "*Q E"], count: int) -> Int[Tensor, "*Q k"]:
-        """The `count` words of the highest s_w, highest first; the whole bank where it holds fewer.
-
-        Exact, for any bank: see `nearest.py` for how large ones are searched.
-        """
-        count = min(count, len(self.words))
-        if len(self.words) < ROUGH_FROM or queries.device.type != "cpu" or not queries.numel():
-            return self.all(queries).topk(count, dim=-1).indices
-        if self._rough is None:
-            self._rough = RoughKeys.of(self.words * gain_scale(self.words.shape[1]), self.prior)
-        flat = queries.float().flatten(0, -2).nan_to_num(0, posinf=0, neginf=0)
-        return self._rough.nearest(flat, count).view(*queries.shape[:-1], count)
+        """The `count` words of the highest s_w, highest first; the whole bank where it holds fewer."""
+        return self.all(queries).topk(min(count, len(self.words)), dim=-1).indices
 
     def scores(self, queries: Float[Tensor, "*Q E"], chosen: Int[Tensor, "*Q k"]) -> Float[Tensor, "*Q k"]:
         """s_w of the chosen words, in float32, differentiable in the queries."""
@@ -75,22 +63,17 @@ class LearnedScores(nn.Module):
             added = stored.min().expand(len(self.prior) - len(stored))
             state_dict[f"{prefix}prior"] = torch.cat([stored, added])
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        self._rough = None
 
 
 def image_gains(
-    scores: LearnedScores,
-    image: Float[Tensor, "B E"],
-    regions: Float[Tensor, "B N E"],
-    valid: Bool[Tensor, "B N"],
-    mix: Float[Tensor, " B"],
+    image: Float[Tensor, "B W"], regions: Float[Tensor, "B N W"], valid: Bool[Tensor, "B N"], mix: Float[Tensor, " B"]
 ) -> Float[Tensor, "B W"]:
-    """What an image adds to the log-odds of each detail word: its own query, and `mix` times its best region's."""
-    gains = scores.gains(image)
+    """What an image adds to the log-odds of each detail word: the gain of its own query, and `mix` times that of its
+    best region's."""
     if not regions.shape[1]:
-        return gains
-    best = scores.gains(regions).masked_fill(~valid[..., None], -torch.inf).amax(1)
-    return gains + mix[:, None] * best.masked_fill(~valid.any(1, keepdim=True), 0)
+        return image
+    best = regions.masked_fill(~valid[..., None], -torch.inf).amax(1)
+    return image + mix[:, None] * best.masked_fill(~valid.any(1, keepdim=True), 0)
 
 
 def log_odds(shares: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

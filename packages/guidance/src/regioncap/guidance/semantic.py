@@ -197,12 +197,13 @@ class SemanticGuidance(nn.Module):
             scene = self.scene.nearest(g, None if queries is None else queries.scene, count)
         if "detail" in self.config.scales:
             scores = self.detail.scores(regions, None if queries is None else queries.regions)
-            of_regions = scores.topk(min(count, scores.shape[-1])).indices
-            if queries is not None and self.config.retrieval == "learned":
-                likely = self._image_gains(queries, valid) + self.image_detail.prior
-                detail = likely.topk(of_regions.shape[-1]).indices
+            if queries is not None and isinstance(self.detail.similarity, LearnedScores):
+                gains = scores - self.detail.similarity.prior
+                of_image = image_gains(self.image_detail.gains(queries.detail), gains, valid, queries.mix)
+                of_image = of_image + self.image_detail.prior
             else:
-                detail = scores.masked_fill(~valid[..., None], -torch.inf).amax(1).topk(of_regions.shape[-1]).indices
+                of_image = scores.masked_fill(~valid[..., None], -torch.inf).amax(1)
+            of_regions, detail = (own.topk(min(count, own.shape[-1])).indices for own in (scores, of_image))
         return RankedWords(scene=scene, detail=detail, regions=of_regions)
 
     def _scene(
@@ -264,7 +265,9 @@ class SemanticGuidance(nn.Module):
                     assert isinstance(self.scene.similarity, LearnedScores)
                     gain, prior = self.scene.similarity.gains(queries.scene), self.scene.similarity.prior
                 else:
-                    gain, prior = self._image_gains(queries, valid), self.image_detail.prior
+                    assert detail.gains is not None
+                    own = self.image_detail.gains(queries.detail)
+                    gain, prior = image_gains(own, detail.gains, valid, queries.mix), self.image_detail.prior
                 score = gain + prior
             else:
                 words, weights = (
@@ -284,9 +287,6 @@ class SemanticGuidance(nn.Module):
         return Keywords.of(
             torch.cat(gains, 1), torch.cat(scores, 1).masked_fill(~self.once, NO_WORD), self.config.keywords
         )
-
-    def _image_gains(self, queries: KeywordQueries, valid: Bool[Tensor, "B N"]) -> Float[Tensor, "B Wd"]:
-        return image_gains(self.image_detail, queries.detail, queries.regions, valid, queries.mix)
 
     def chosen_words(self, guidance: Guidance) -> list[ChosenWords]:
         """The words behind this stage's `guidance`, image by image."""
