@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regioncap.guidance import KeywordTargets, SparseShares
+from regioncap.guidance import KeywordTargets, RegionShares, SparseShares
 
 WORDS = 6
 things = st.lists(st.dictionaries(st.integers(0, WORDS - 1), st.floats(0.125, 1.0, width=32)), min_size=1, max_size=6)
@@ -37,5 +37,18 @@ def test_targets_of_unequal_length_are_refused() -> None:
     one, two = SparseShares.of([{0: 1.0}]), SparseShares.of([{0: 1.0}, {}])
     with pytest.raises(ValueError, match="targets of 1 images in the scene bank, 2 in the other"):
         KeywordTargets(scene=one, detail=two, regions=None)
-    with pytest.raises(ValueError, match="3 region slots cannot be dealt out to 2 images"):
-        KeywordTargets(scene=two, detail=two, regions=SparseShares.of([{}, {}, {}]))
+    with pytest.raises(ValueError, match="targets of 2 images, and of the regions of 3"):
+        KeywordTargets(scene=two, detail=two, regions=RegionShares.of([[], [], []]))
+
+
+def test_a_region_is_found_by_its_image_and_number_however_a_batch_is_padded() -> None:
+    images = [[{0: 1.0}], [{1: 0.5}, {}, {2: 1.0}], [], [{2: 0.25}]]
+    regions = RegionShares.of(images)
+    assert len(regions) == 4
+    for rows in ([0, 3], [1, 2, 3], [2], [3, 1, 0]):
+        for slots in (1, 3, 5):
+            dense = regions.shares.dense(regions.at(torch.tensor(rows), slots), 3)
+            for b, row in enumerate(rows):
+                for slot in range(slots):
+                    own = images[row][slot] if slot < len(images[row]) else {}
+                    assert dense[b, slot].tolist() == [own.get(word, 0.0) for word in range(3)]

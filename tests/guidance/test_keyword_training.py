@@ -14,6 +14,7 @@ from regioncap.guidance import (
     KeywordTargets,
     KeywordTeacher,
     KeywordTrainingConfig,
+    RegionShares,
     SparseShares,
     fold_of,
     held_out_queries,
@@ -70,11 +71,11 @@ class World:
             {int(word): 1.0 for word, real in zip(words, valid, strict=True) if real}
             for words, valid in zip(self.detail, self.valid, strict=True)
         ]
-        slots = [{int(word): 1.0} for word in self.detail.flatten()]
+        named = RegionShares.of([[{int(word): 1.0} for word in own] for own in self.detail])
         return KeywordTargets(
             scene=SparseShares.of([{int(word): 1.0} for word in self.scene]),
             detail=SparseShares.of(shown),
-            regions=SparseShares.of(slots) if phrases else None,
+            regions=named if phrases else None,
         )
 
 
@@ -181,3 +182,29 @@ def test_one_image_cannot_teach() -> None:
     targets = KeywordTargets(scene=one, detail=one, regions=None)
     with pytest.raises(ValueError, match="keyword heads need at least 2 training images, got 1"):
         KeywordTeacher(CONFIG, World().read, targets, BANKS)
+
+
+def test_slots_that_a_batch_does_not_need_change_nothing() -> None:
+    """A store leaves out slots that are padding in all images of a batch; regions keep their phrases all the same."""
+    world = World()
+    world.valid[[4, 9], 2] = False
+
+    def trimmed(rows: torch.Tensor) -> KeywordInputs:
+        whole = world.read(rows)
+        slots = int(whole.valid.sum(1).max())
+        return KeywordInputs(
+            pooled=whole.pooled,
+            regions=whole.regions[:, :slots],
+            boxes=whole.boxes[:, :slots],
+            valid=whole.valid[:, :slots],
+        )
+
+    heads = CONFIG.heads.build(G, R, *BANKS).eval()
+    targets, rows = world.targets(phrases=True), torch.tensor([4, 9])
+    assert trimmed(rows).valid.shape[1] == 2
+    with torch.no_grad():
+        whole, part = (
+            KeywordTeacher(CONFIG, read, targets, BANKS)._losses(heads, rows) for read in (world.read, trimmed)
+        )
+    for name, loss in whole.items():
+        torch.testing.assert_close(part[name], loss)

@@ -34,13 +34,13 @@ def test_a_region_takes_the_phrases_of_the_box_it_overlaps_most(prepared: Prepar
             BoxedPhrases(box=tuple(second), phrases=("two skies",)),  # type: ignore[arg-type]
         )
     }
-    shares = region_shares(store, phrases, BANK)
-    assert len(shares) == len(store) * slots
-    own = shares.dense(image * slots + torch.arange(slots), 4)
+    found = region_shares(store, phrases, BANK)
+    assert len(found) == len(store)
+    own = found.shares.dense(found.at(torch.tensor([image]), slots)[0], 4)
     assert own[0].tolist() == [1.0, 0.5, 0.0, 0.0]
     assert own[1].tolist() == [0.0, 0.0, 1.0, 0.0]
-    others = [row for row in range(len(store)) if row != image]
-    assert not shares.any_of(torch.tensor(others)[:, None] * slots + torch.arange(slots)).any()
+    others = torch.tensor([row for row in range(len(store)) if row != image])
+    assert not found.shares.any_of(found.at(others, slots)).any()
     for slot in range(slots):
         if own[slot].any():
             assert regions.valid[image, slot]
@@ -56,6 +56,6 @@ def overlap(one: list[float], other: list[float]) -> float:
 
 
 def test_regions_of_pictures_without_boxes_learn_nothing(prepared: Prepared) -> None:
-    shares = region_shares(prepared.dev, {}, BANK)
+    shares = region_shares(prepared.dev, {}, BANK).shares
     assert not shares.any_of(torch.arange(len(shares))).any()
     assert shares.mean(4).tolist() == pytest.approx([0.0] * 4)

@@ -37,7 +37,9 @@ def word_retrieval(
     guidance = captioner.guidance
     if not isinstance(guidance, SemanticGuidance):
         return {}
-    parts: dict[str, list[Tensor]] = {"scene": [], "detail": [], "regions": []}
+    parts: dict[str, list[Tensor]] = {"scene": [], "detail": []}
+    of_regions = None if phrases is None else region_shares(store, phrases, guidance.detail_bank)
+    named_words, named_places = [], []
     for rows in torch.arange(len(store)).split(_AT_ONCE):
         seen = store.images(rows)
         adapted = captioner.adapter(seen.regions)
@@ -46,34 +48,36 @@ def word_retrieval(
         g = captioner.embed_image(seen.pooled)
         ranked = guidance.ranked(g, enhanced.features, enhanced.valid, queries, count=IMAGE_DEPTH)
         for name, words in parts.items():
-            rows_of = getattr(ranked, name)
-            if rows_of is not None:
-                words.append(rows_of)
+            found = getattr(ranked, name)
+            if found is not None:
+                words.append(found)
+        if ranked.regions is not None and of_regions is not None:
+            place = of_regions.at(rows, ranked.regions.shape[1])
+            named = of_regions.shares.any_of(place)
+            named_words.append(ranked.regions[named][:, :REGION_DEPTH])
+            named_places.append(place[named])
     figures: dict[str, float] = {}
     for name, bank in (("scene", guidance.scene_bank), ("detail", guidance.detail_bank)):
         if parts[name]:
-            first = _found(torch.cat(parts[name]), caption_shares(images, bank), bank)
-            figures |= {f"{name}.{key}": value for key, value in _at(first, IMAGE_DEPTH).items()}
-    if parts["regions"] and phrases is not None:
-        bank = guidance.detail_bank
-        of_regions = region_shares(store, phrases, bank)
-        named_first = torch.cat(parts["regions"]).flatten(0, 1)[:, :REGION_DEPTH]
-        named = of_regions.any_of(torch.arange(len(of_regions)))
-        hits, wanted = _found(named_first, of_regions, bank)
-        at = _at((hits[named], wanted[named]), REGION_DEPTH)
-        figures["regions.hit_3"] = hits[named].any(1).float().mean().item()
+            first = torch.cat(parts[name])
+            right = _found(first, caption_shares(images, bank), torch.arange(len(first)), bank)
+            figures |= {f"{name}.{key}": value for key, value in _at(right, IMAGE_DEPTH).items()}
+    if named_words and of_regions is not None:
+        right = _found(torch.cat(named_words), of_regions.shares, torch.cat(named_places), guidance.detail_bank)
+        at = _at(right, REGION_DEPTH)
+        figures["regions.hit_3"] = right[0].any(1).float().mean().item()
         figures["regions.precision_3"], figures["regions.ceiling_3"] = at["precision_3"], at["ceiling_3"]
     return figures
 
 
 def _found(
-    words: Int[Tensor, "n c"], shares: SparseShares, bank: KeywordBank
+    words: Int[Tensor, "n c"], shares: SparseShares, things: Int[Tensor, " n"], bank: KeywordBank
 ) -> tuple[Bool[Tensor, "n c"], Int[Tensor, " n"]]:
-    """Which of each thing's first words are right, and how many would be."""
+    """Which of the first words found for each of these things are right, and how many would be."""
     parts = [
         (said.gather(1, words[rows]), said.sum(1))
         for rows in torch.arange(len(words)).split(1000)
-        for said in [shares.dense(rows, len(bank)) > 0]
+        for said in [shares.dense(things[rows], len(bank)) > 0]
     ]
     return torch.cat([hits for hits, _ in parts]), torch.cat([wanted for _, wanted in parts])
 

@@ -11,7 +11,7 @@ from torchvision.ops import box_iou
 from regioncap.encoders.store import FeatureStore
 from regioncap.experiments.data.boxed_phrases import BoxedPhrases
 from regioncap.experiments.data.dataset import CaptionedImage
-from regioncap.guidance import KeywordBank, SparseShares, caption_words
+from regioncap.guidance import KeywordBank, RegionShares, SparseShares, caption_words
 
 MATCHED = 0.5
 """Least overlap (intersection over union) of a region with the human box whose phrases are its own."""
@@ -26,21 +26,21 @@ def caption_shares(images: Sequence[CaptionedImage], bank: KeywordBank) -> Spars
 
 def region_shares(
     store: FeatureStore, phrases: Mapping[str, Sequence[BoxedPhrases]], bank: KeywordBank
-) -> SparseShares:
-    """Of each region slot of a store, image by image: bank word -> share of its box's phrases that hold the word.
+) -> RegionShares:
+    """Of each region of a store's images: bank word -> share of its box's phrases that hold the word.
 
     A region takes the phrases of the human box that it overlaps most, from `MATCHED` on.
     """
     row = {word: number for number, word in enumerate(bank.words)}
-    slots: list[dict[int, float]] = []
+    images: list[list[dict[int, float]]] = []
     for rows in torch.arange(len(store)).split(_AT_ONCE):
         regions = store.images(rows).regions
         for image, boxes, valid in zip(rows.tolist(), regions.boxes, regions.valid, strict=True):
             human = phrases.get(store.names[image], ())
             named = [_shares(own.phrases, row) for own in human]
             matches = _matches(boxes.float(), valid, torch.tensor([own.box for own in human]).view(-1, 4))
-            slots += [named[match] if match >= 0 else {} for match in matches]
-    return SparseShares.of(slots)
+            images.append([named[match] if match >= 0 else {} for match in matches])
+    return RegionShares.of(images)
 
 
 def _matches(boxes: Float[Tensor, "N 4"], valid: Bool[Tensor, " N"], human: Float[Tensor, "H 4"]) -> list[int]:

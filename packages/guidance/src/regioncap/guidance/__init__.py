@@ -6,7 +6,7 @@ from regioncap.guidance.chosen import ChosenWords
 from regioncap.guidance.detail import Detail, DetailGuidance
 from regioncap.guidance.guidance import Guidance, gate_statistics
 from regioncap.guidance.keyword_heads import KeywordHeads, KeywordHeadsConfig, KeywordInputs, KeywordQueries
-from regioncap.guidance.keyword_targets import KeywordTargets, SparseShares
+from regioncap.guidance.keyword_targets import KeywordTargets, RegionShares, SparseShares
 from regioncap.guidance.keyword_training import (
     KeywordShares,
     KeywordTeacher,
@@ -46,6 +46,7 @@ __all__ = [
     "NoGuidance",
     "NoGuidanceConfig",
     "NoKeywordHeads",
+    "RegionShares",
     "Scene",
     "SceneGuidance",
     "SemanticGuidance",

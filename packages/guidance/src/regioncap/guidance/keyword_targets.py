@@ -52,19 +52,46 @@ class SparseShares:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RegionShares:
+    """Word shares of the regions of n images, each of which has as many as it has.
+
+    However many slots a batch is padded to, a region is found by its image and its number.
+    """
+
+    shares: SparseShares
+    """Of all regions, image by image, and behind them of one thing without a word."""
+    first: Int[Tensor, " n1"]
+    """Where each image's regions begin, and their end: n + 1 numbers."""
+
+    @classmethod
+    def of(cls, images: Sequence[Sequence[WordShares]]) -> "RegionShares":
+        """From the regions of each image, in the order of their slots."""
+        first = torch.tensor([0, *(len(regions) for regions in images)]).cumsum(0)
+        return cls(shares=SparseShares.of([own for regions in images for own in regions] + [{}]), first=first)
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def at(self, rows: Int[Tensor, "B"], slots: int) -> Int[Tensor, "B N"]:
+        """Where the first `slots` regions of these images stand in `shares`; a slot without a region has no word."""
+        place = self.first[rows][:, None] + torch.arange(slots)
+        return torch.where(place < self.first[rows + 1][:, None], place, len(self.shares) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KeywordTargets:
-    """What n images, N region slots each, are called in their training captions and phrases."""
+    """What n images and their regions are called in their training captions and phrases."""
 
     scene: SparseShares
     """Of the n images, rows of the scene bank."""
     detail: SparseShares
     """Of the n images, rows of the detail bank."""
-    regions: SparseShares | None
-    """Of the n * N slots, image by image, rows of the detail bank: the phrases of the human box that a region matches.
-    None where no phrase has a box: regions then learn from their image's words."""
+    regions: RegionShares | None
+    """Of the images' regions, rows of the detail bank: the phrases of the human box that a region matches. None where
+    no phrase has a box: regions then learn from their image's words."""
 
     def __post_init__(self) -> None:
         if len(self.scene) != len(self.detail):
             raise ValueError(f"targets of {len(self.scene)} images in the scene bank, {len(self.detail)} in the other")
-        if self.regions is not None and len(self.regions) % max(1, len(self.scene)):
-            raise ValueError(f"{len(self.regions)} region slots cannot be dealt out to {len(self.scene)} images")
+        if self.regions is not None and len(self.regions) != len(self.scene):
+            raise ValueError(f"targets of {len(self.scene)} images, and of the regions of {len(self.regions)}")

@@ -70,7 +70,7 @@ class KeywordShares:
         if targets.regions is None:
             regions = detail / max(1.0, regions_per_image)
         else:
-            regions = targets.regions.mean(detail_words)
+            regions = targets.regions.shares.mean(detail_words)
         return cls(scene=targets.scene.mean(scene_words), detail=detail, regions=regions)
 
 
@@ -154,12 +154,12 @@ class KeywordTeacher:
             nowhere = absent.sum(1).clamp(min=1e-6)
             somewhere = torch.log(-torch.expm1(-nowhere))
             return -(detail * somewhere - (1 - detail) * nowhere).sum(-1).mean()
-        slots = valid.shape[1]
-        place = batch[:, None] * slots + torch.arange(slots)
-        named = self.targets.regions.any_of(place) & valid
+        place = self.targets.regions.at(batch, valid.shape[1])
+        shares = self.targets.regions.shares
+        named = shares.any_of(place) & valid
         if not bool(named.any()):
             return scores.sum() * 0
-        wanted = self.targets.regions.dense(place[named], len(self._banks[1]))
+        wanted = shares.dense(place[named], len(self._banks[1]))
         return _bce(scores[named], wanted)
 
 
