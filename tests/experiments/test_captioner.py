@@ -167,3 +167,19 @@ def test_rows_pick_and_order_the_images(
     ]
     for box, row in zip(boxes, (5, 1, 3), strict=True):
         assert torch.equal(box, prepared.dev.images(torch.tensor([row])).regions.boxes[0])
+
+
+@pytest.mark.parametrize("arm", ["+graph", "similar words"])
+def test_keyword_heads_are_asked_by_captioners_that_heed_them_alone(
+    make_captioner: Callable[[str], Captioner], prepared: Prepared, arm: str
+) -> None:
+    """Asking takes a good part of a step's time."""
+    rows = torch.arange(3)
+    asked = []
+    spy = HeldOut(offset=prepared.offsets[rows], keyword_heads=lambda inputs: asked.append(inputs))  # type: ignore[arg-type,func-returns-value]
+    with torch.no_grad():
+        make_captioner(arm).condition(prepared.train.images(rows), spy)
+        assert not asked
+        with pytest.raises(ValueError, match="pass queries"):
+            make_captioner("+graph+guidance").condition(prepared.train.images(rows), spy)
+    assert len(asked) == 1

@@ -129,7 +129,7 @@ def test_images_are_heard_by_the_heads_of_their_fold() -> None:
     torch.manual_seed(0)
     heads = [CONFIG.heads.build(G, R, *BANKS).eval() for _ in range(3)]
     rows = torch.tensor([5, 0, 7, 2])
-    folds = fold_of(IMAGES, 3)[rows]
+    folds = fold_of(rows, 3)
     assert folds.tolist() == [2, 0, 1, 2]
     inputs = world.read(rows)
     with torch.no_grad():

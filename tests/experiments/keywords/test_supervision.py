@@ -41,7 +41,9 @@ def test_what_a_training_image_is_told_does_not_depend_on_its_own_captions(
     config, banks = tiny.keywords.training, (prepared.scene_bank, prepared.detail_bank)
     rows = torch.tensor([0, 1, 2])
     one, other = (
-        fit_keyword_heads(config, prepared.train, own, None, *banks).held_out(rows, prepared.train.images(rows))
+        fit_keyword_heads(config, prepared.train, own, None, *banks).held_out(
+            rows, inputs_of(prepared.train.images(rows))
+        )
         for own in (prepared.train_images, images)
     )
     assert torch.equal(one.detail[[0, 2]], other.detail[[0, 2]])
@@ -54,7 +56,7 @@ def test_held_out_queries_are_those_of_the_folds_heads(prepared: Prepared) -> No
     assert supervision is not None
     rows = torch.tensor([3, 0])
     images = prepared.train.images(rows)
-    said = supervision.held_out(rows, images)
+    said = supervision.held_out(rows, inputs_of(images))
     with torch.no_grad():
         theirs = [heads(inputs_of(images)) for heads in supervision.folds]
     torch.testing.assert_close(said.scene[0], theirs[1].scene[0])

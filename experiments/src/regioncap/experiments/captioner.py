@@ -1,6 +1,7 @@
 """The four packages assembled: image features -> condition -> caption. Data moves left to right only."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from regioncap.graph import EnhancedRegions, Fusion, GlobalOnly, NoGraph, Region
 from regioncap.guidance import (
     Guidance,
     KeywordHeads,
+    KeywordInputs,
     KeywordQueries,
     NoGuidance,
     NoKeywordHeads,
@@ -33,12 +35,12 @@ from regioncap.guidance import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """What heads that never saw a training image say of it: it stands in for what the captioner's own would say."""
+    """Heads that never saw some training images: they stand in for the captioner's own."""
 
     offset: Float[Tensor, "B D"]
     """Joins the CLIP-style head's embedding (`encoders.cross_fit`)."""
-    queries: KeywordQueries | None
-    """Of the keyword heads; None where there are none."""
+    keyword_heads: Callable[[KeywordInputs], KeywordQueries] | None
+    """None where none were taught. Asked by captioners with keyword heads of their own alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +111,11 @@ class Captioner(nn.Module):
         self, images: ImageFeatures, held_out: HeldOut | None = None, steering: Steering | None = None
     ) -> Condition:
         """Images -> prefix. `held_out` is for training images alone; `steering` edits the words of guidance."""
-        if held_out is None:
-            g = self.embed_image(images.pooled)
-            queries = self.keyword_heads(inputs_of(images))
-        else:
-            g, queries = self.embed_image(images.pooled, held_out.offset), held_out.queries
+        g = self.embed_image(images.pooled, None if held_out is None else held_out.offset)
+        queries = None
+        if isinstance(self.keyword_heads, KeywordHeads):
+            heads = self.keyword_heads if held_out is None else held_out.keyword_heads
+            queries = None if heads is None else heads(inputs_of(images))
         adapted = self.adapter(images.regions)
         regions = self.graph(adapted.features, adapted.raw, adapted.boxes, adapted.valid)
         # A unit vector of width D has entries of size 1/sqrt(D): scaled to meet the regions at their size.

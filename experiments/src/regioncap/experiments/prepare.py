@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -69,15 +70,14 @@ class Prepared:
         """How frequent words are in training, where keyword heads were taught."""
         return None if self.supervision is None else self.supervision.shares
 
-    def held_out(self, rows: Int[Tensor, "B"], images: ImageFeatures) -> HeldOut:
-        """What heads that never saw these training images say of them."""
-        queries = None if self.supervision is None else self.supervision.held_out(rows, images)
-        return HeldOut(offset=self.offsets[rows], queries=queries)
+    def held_out(self, rows: Int[Tensor, "B"]) -> HeldOut:
+        """Heads that never saw these training images."""
+        words = None if self.supervision is None else partial(self.supervision.held_out, rows)
+        return HeldOut(offset=self.offsets[rows], keyword_heads=words)
 
     def seen(self, rows: Int[Tensor, "B"]) -> tuple[ImageFeatures, HeldOut]:
         """Training images as a captioner meets them in training: `captioner.condition(*prepared.seen(rows))`."""
-        images = self.train.images(rows)
-        return images, self.held_out(rows, images)
+        return self.train.images(rows), self.held_out(rows)
 
     @property
     def text_dim(self) -> int:

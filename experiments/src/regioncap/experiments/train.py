@@ -127,8 +127,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         told = draw(rows, config.captions_per_image, order)
-        images = source.images(rows)
-        held_out = prepared.held_out(rows, images)
+        images, held_out = source.images(rows), prepared.held_out(rows)
         autocast = torch.autocast("cpu", torch.bfloat16) if config.precision == "bf16" else nullcontext()
         with autocast:
             condition = captioner.condition(images, held_out)

@@ -9,7 +9,6 @@ from jaxtyping import Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from regioncap.encoders import ImageFeatures
 from regioncap.encoders.store import FeatureStore
 from regioncap.experiments.data.boxed_phrases import BoxedPhrases
 from regioncap.experiments.data.dataset import CaptionedImage
@@ -19,6 +18,7 @@ from regioncap.experiments.progress import track
 from regioncap.guidance import (
     KeywordBank,
     KeywordHeads,
+    KeywordInputs,
     KeywordQueries,
     KeywordShares,
     KeywordTargets,
@@ -40,10 +40,10 @@ class KeywordSupervision:
     shares: KeywordShares
     """How frequent words are in training."""
 
-    def held_out(self, rows: Int[Tensor, "B"], images: ImageFeatures) -> KeywordQueries:
-        """What heads that never saw the training images in `rows` say of them."""
-        with torch.no_grad():
-            return held_out_queries(self.folds, fold_of(int(rows.max()) + 1, len(self.folds))[rows], inputs_of(images))
+    def held_out(self, rows: Int[Tensor, "B"], images: KeywordInputs) -> KeywordQueries:
+        """What heads that never saw the training images in `rows` say of them, in training's half precision or not."""
+        with torch.no_grad(), torch.autocast(images.pooled.device.type, enabled=False):
+            return held_out_queries(self.folds, fold_of(rows, len(self.folds)), images)
 
 
 def fit_keyword_heads(
@@ -64,8 +64,8 @@ def fit_keyword_heads(
         regions=None if phrases is None else region_shares(train, phrases, detail_bank),
     )
     teacher = KeywordTeacher(config, lambda rows: inputs_of(train.images(rows)), targets, (scene_bank, detail_bank))
-    fold = fold_of(len(images), config.folds)
     everything = torch.arange(len(images))
+    fold = fold_of(everything, config.folds)
     if len(images) <= config.folds:
         raise ValueError(
             f"keywords.folds is {config.folds}, but there are {len(images)} training images: every fold must leave "

@@ -163,9 +163,9 @@ class KeywordTeacher:
         return _bce(scores[named], wanted)
 
 
-def fold_of(images: int, folds: int) -> Int[Tensor, " n"]:
-    """The fold of each training image: image i belongs to fold i mod `folds`."""
-    return torch.arange(images) % folds
+def fold_of(rows: Int[Tensor, " n"], folds: int) -> Int[Tensor, " n"]:
+    """The fold of these training images: image i belongs to fold i mod `folds`."""
+    return rows % folds
 
 
 def held_out_queries(heads: Sequence[KeywordHeads], folds: Int[Tensor, "B"], inputs: KeywordInputs) -> KeywordQueries:
