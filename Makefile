@@ -9,6 +9,7 @@ OUT ?= runs/scenes
 SEEDS ?= 1
 PORT ?= 5000
 TRIALS ?= 32
+TEST_JOBS ?= 2
 
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -36,8 +37,8 @@ ablation: $(STAMP) ## The ablation study on procedural scenes (SEEDS=5 for mean 
 tune: $(STAMP) ## A small Optuna study on procedural scenes (TRIALS=32); the same command goes on with it
 	$(BIN)/regioncap tune scenes --trials $(TRIALS) --train.steps 200 --train.evaluations 5 --out runs/tune
 
-test: $(STAMP) ## The tests, slow ones left out
-	$(BIN)/python -m pytest
+test: $(STAMP) ## The tests, slow ones left out, in two processes (TEST_JOBS=1 for one)
+	$(BIN)/python -m pytest -n $(TEST_JOBS)
 
 test-all: $(STAMP) ## All tests
 	$(BIN)/python -m pytest -m 'slow or not slow'
