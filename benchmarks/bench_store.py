@@ -28,11 +28,11 @@ from regioncap.encoders import GridEncoderConfig, ImageEncoder, ImageFeatures, R
 from regioncap.encoders.store import ExtractConfig, FeatureStore, extract
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.metrics import CaptionScorer, Scores
-from regioncap.experiments.phases import TrainConfig
 from regioncap.experiments.prepare import prepare
 from regioncap.experiments.presets import photos_grid
-from regioncap.experiments.train import train
-from regioncap.experiments.training_images import TrainingImagesConfig
+from regioncap.experiments.training.images import TrainingImagesConfig
+from regioncap.experiments.training.phases import TrainConfig
+from regioncap.experiments.training.train import train
 
 COCO_IMAGES = 123_287
 BATCH = 16

@@ -40,12 +40,12 @@ from regioncap.experiments.encoders import Encoders, ScenesEncodersSource
 from regioncap.experiments.keywords.config import KeywordSupervisionConfig
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
 from regioncap.experiments.metrics.spice_models import missing_jars
-from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import scenes
 from regioncap.experiments.scenes_alignment import AlignmentConfig
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
-from regioncap.experiments.train import take_keyword_heads
+from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.training.train import take_keyword_heads
 from regioncap.experiments.worker import ArmJob, Message, run_arm
 from regioncap.experiments.workers import ArmWorkers
 from regioncap.graph import RegionGraphConfig

@@ -6,15 +6,15 @@ import torch
 
 from regioncap.experiments.arms import ARMS, RETRIEVAL
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.captions import CaptionTensors
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import flatten
 from regioncap.experiments.metrics import CaptionScorer
-from regioncap.experiments.objectives import ObjectiveConfig
-from regioncap.experiments.phases import PhaseConfig, TrainConfig, set_trainable
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.presets import PRESETS
-from regioncap.experiments.train import train
+from regioncap.experiments.training.captions import CaptionTensors
+from regioncap.experiments.training.objectives.caption import ObjectiveConfig
+from regioncap.experiments.training.phases import PhaseConfig, TrainConfig, set_trainable
+from regioncap.experiments.training.train import train
 
 WAYS = {"prefix", "decoder"}
 """Where words enter beside the vectors of eqs. 11-13."""

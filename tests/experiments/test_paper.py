@@ -19,10 +19,10 @@ from regioncap.experiments.arms import ARMS
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.encoders import PaperEncodersSource
-from regioncap.experiments.phases import set_trainable
 from regioncap.experiments.prepare import prepare
 from regioncap.experiments.presets import paper
-from regioncap.experiments.train import train
+from regioncap.experiments.training.phases import set_trainable
+from regioncap.experiments.training.train import train
 
 
 @pytest.fixture(scope="module")

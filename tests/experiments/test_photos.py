@@ -21,10 +21,10 @@ from regioncap.experiments.encoders import PhotoEncodersSource
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.language import LanguageConfig, load_language
 from regioncap.experiments.metrics import CaptionScorer
-from regioncap.experiments.phases import TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import photos_grid
-from regioncap.experiments.train import train
+from regioncap.experiments.training.phases import TrainConfig
+from regioncap.experiments.training.train import train
 
 
 @pytest.fixture(scope="module")

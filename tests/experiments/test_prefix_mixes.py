@@ -11,8 +11,8 @@ from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
 from regioncap.experiments.generate import generate_over
-from regioncap.experiments.objectives import ObjectiveConfig
 from regioncap.experiments.prepare import Prepared
+from regioncap.experiments.training.objectives.caption import ObjectiveConfig
 
 ALL = TokenPrefixConfig(hidden=16, kinds=("regions", "scene", "detail", "top_detail"), top=3, boxes=True)
 MIXES = {

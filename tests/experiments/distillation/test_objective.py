@@ -11,8 +11,8 @@ from torch import Tensor
 
 from regioncap.experiments.captioner import Captioner, Condition
 from regioncap.experiments.distillation.objective import DistilObjectiveConfig, divergence_from
-from regioncap.experiments.objectives import Losses
 from regioncap.experiments.prepare import Prepared
+from regioncap.experiments.training.objectives.caption import Losses
 
 Batch = tuple[Captioner, Condition, Tensor, Tensor, Tensor, Tensor]
 WORDS = 5

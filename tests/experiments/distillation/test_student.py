@@ -8,8 +8,8 @@ from regioncap.experiments.arms import ARMS
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.distillation.student import Student, make_student, student_experiment
-from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.prepare import Prepared
+from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
 
 LIGHT = Gpt2DecoderConfig(layers=1, heads=2, width=16, positions=64, dropout=0.1)
 

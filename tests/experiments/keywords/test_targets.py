@@ -17,7 +17,7 @@ def test_a_word_counts_once_in_a_caption_however_it_is_written(prepared: Prepare
     image = replace(
         prepared.train_images[0], captions=("A DOG and a dog.", "2 red balls", "dogs run", "the sky, the dog")
     )
-    shares = caption_shares([image], BANK)
+    shares = caption_shares([image.captions], BANK)
     assert shares.dense(torch.tensor([0]), 4).tolist() == [[0.5, 0.25, 0.25, 0.25]]
 
 

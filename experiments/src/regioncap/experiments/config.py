@@ -12,9 +12,9 @@ from regioncap.experiments.data.sources import ScenesSource
 from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
 from regioncap.experiments.keywords.config import KeywordSupervisionConfig
 from regioncap.experiments.language import LanguageConfig
-from regioncap.experiments.objectives import ObjectiveConfig
-from regioncap.experiments.phases import PhaseConfig, TrainConfig
-from regioncap.experiments.training_images import TrainingImagesConfig
+from regioncap.experiments.training.images import TrainingImagesConfig
+from regioncap.experiments.training.objectives.caption import ObjectiveConfig
+from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.vocabulary import VocabularyConfig
 from regioncap.graph import FusionConfig, GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
 from regioncap.guidance import NoGuidanceConfig, SemanticGuidanceConfig

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from regioncap.decoder import CaptionTokenizer, EncodedCaptions, Gpt2Decoder, Gpt2DecoderConfig
 from regioncap.encoders.quiet import quiet_transformers
-from regioncap.experiments.captions import batches
 from regioncap.experiments.progress import track
-from regioncap.experiments.schedule import learning_rate_factor
+from regioncap.experiments.training.captions import batches
+from regioncap.experiments.training.schedule import learning_rate_factor
 
 Report = Callable[[int, Mapping[str, float]], None]
 """Called with (optimiser step, values)."""

@@ -21,7 +21,6 @@ from regioncap.encoders import ClipHeadConfig, ImageFeatures, ImageTextHead, Ima
 from regioncap.encoders.store import FeatureStore, open_store
 from regioncap.experiments.banks import build_banks, marked_captions
 from regioncap.experiments.captioner import HeldOut
-from regioncap.experiments.captions import CaptionTensors, same_count
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
 from regioncap.experiments.data.boxed_phrases import BoxedPhrases, read_boxed_phrases
@@ -34,6 +33,7 @@ from regioncap.experiments.keywords.supervision import (
     load_supervision,
     save_supervision,
 )
+from regioncap.experiments.training.captions import CaptionTensors, same_count
 from regioncap.experiments.vocabulary import tokenizer_key
 from regioncap.guidance import KeywordBank, KeywordShares, KeywordTrainingConfig, MarkedCaption, SemanticGuidanceConfig
 

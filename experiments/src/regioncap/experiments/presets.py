@@ -12,7 +12,7 @@ from regioncap.experiments.data.sources import ScenesSource
 from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
 from regioncap.experiments.entity_regions import EntityRegionsConfig
 from regioncap.experiments.keywords.config import KeywordSupervisionConfig
-from regioncap.experiments.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.vocabulary import VocabularyConfig
 from regioncap.graph import RegionGraphConfig
 from regioncap.guidance import KeywordHeadsConfig, KeywordTrainingConfig, SemanticGuidanceConfig

@@ -22,7 +22,7 @@ from regioncap.experiments.metrics import MetricsConfig
 from regioncap.experiments.pictures import evidence_of, evidence_record
 from regioncap.experiments.prepare import open_prepared
 from regioncap.experiments.scoring.whole_file import write_whole
-from regioncap.experiments.train import train
+from regioncap.experiments.training.train import train
 from regioncap.graph import summarise
 
 RESULT = "result.json"

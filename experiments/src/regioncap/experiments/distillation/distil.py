@@ -27,11 +27,11 @@ from regioncap.experiments.distillation.timing import caption_times
 from regioncap.experiments.evaluate import DataFolder
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
-from regioncap.experiments.phases import TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.progress import StudyProgress
 from regioncap.experiments.scores_file import write_scores
-from regioncap.experiments.train import Trained, fit
+from regioncap.experiments.training.phases import TrainConfig
+from regioncap.experiments.training.train import Trained, fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regioncap.experiments.captioner import Captioner, Condition
-from regioncap.experiments.objectives import Losses
+from regioncap.experiments.training.objectives.caption import Losses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

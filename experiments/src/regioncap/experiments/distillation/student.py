@@ -6,8 +6,8 @@ from regioncap.decoder import Gpt2DecoderConfig
 from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.prepare import Prepared
+from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
 
 
 class Student(Captioner):

@@ -59,8 +59,8 @@ def fit_keyword_heads(
     Raises ValueError where there are fewer images than it takes.
     """
     targets = KeywordTargets(
-        scene=caption_shares(images, scene_bank),
-        detail=caption_shares(images, detail_bank),
+        scene=caption_shares([image.captions for image in images], scene_bank),
+        detail=caption_shares([image.captions for image in images], detail_bank),
         regions=None if phrases is None else region_shares(train, phrases, detail_bank),
     )
     teacher = KeywordTeacher(config, lambda rows: inputs_of(train.images(rows)), targets, (scene_bank, detail_bank))

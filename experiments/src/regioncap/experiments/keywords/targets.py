@@ -10,7 +10,6 @@ from torchvision.ops import box_iou
 
 from regioncap.encoders.store import FeatureStore
 from regioncap.experiments.data.boxed_phrases import BoxedPhrases
-from regioncap.experiments.data.dataset import CaptionedImage
 from regioncap.guidance import KeywordBank, RegionShares, SparseShares, caption_words
 
 MATCHED = 0.5
@@ -18,10 +17,10 @@ MATCHED = 0.5
 _AT_ONCE = 256
 
 
-def caption_shares(images: Sequence[CaptionedImage], bank: KeywordBank) -> SparseShares:
+def caption_shares(captions: Sequence[Sequence[str]], bank: KeywordBank) -> SparseShares:
     """Of each image: bank word -> share of its captions that hold the word."""
     row = {word: number for number, word in enumerate(bank.words)}
-    return SparseShares.of([_shares(image.captions, row) for image in images])
+    return SparseShares.of([_shares(own, row) for own in captions])
 
 
 def region_shares(

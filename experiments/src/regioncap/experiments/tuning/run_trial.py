@@ -16,7 +16,7 @@ from regioncap.experiments.language import load_language, refuse_leaked_weights
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.prepare import Prepared, open_prepared, prepare
-from regioncap.experiments.train import train
+from regioncap.experiments.training.train import train
 from regioncap.experiments.tuning.locks import held
 from regioncap.experiments.tuning.trial_job import Inputs, InputsMaker, Point, SeedCurves, TrialJob, TrialResult
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from regioncap.experiments.schedule import learning_rate_factor
+from regioncap.experiments.training.schedule import learning_rate_factor
 
 
 def cosine(step: int, total: int = 100, warmup: int = 10) -> float:

@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regioncap.experiments.captioner import Captioner, Condition
-from regioncap.experiments.objectives import (
+from regioncap.experiments.prepare import Prepared
+from regioncap.experiments.training.objectives.caption import (
     Losses,
     ObjectiveConfig,
     contrastive_alignment,
     cosine_alignment,
     gate_sparsity,
 )
-from regioncap.experiments.prepare import Prepared
 
 Batch = tuple[Captioner, Condition, Tensor, Tensor, Tensor]
 

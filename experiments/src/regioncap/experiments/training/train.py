@@ -9,15 +9,15 @@ import torch
 
 from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.captions import batches
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.generate import Generated, generate_over
 from regioncap.experiments.metrics import CaptionScorer
-from regioncap.experiments.objectives import Losses
-from regioncap.experiments.phases import PhaseConfig, parameter_groups, set_trainable
 from regioncap.experiments.prepare import Prepared
-from regioncap.experiments.schedule import learning_rate_factor
-from regioncap.experiments.training_images import OnTheFlyImages, TrainingImages
+from regioncap.experiments.training.captions import batches
+from regioncap.experiments.training.images import OnTheFlyImages, TrainingImages
+from regioncap.experiments.training.objectives.caption import Losses
+from regioncap.experiments.training.phases import PhaseConfig, parameter_groups, set_trainable
+from regioncap.experiments.training.schedule import learning_rate_factor
 from regioncap.guidance import KeywordHeads, gate_statistics
 
 Report = Callable[[int, Mapping[str, float]], None]

@@ -17,9 +17,9 @@ from regioncap.experiments.checkpoint import Checkpoint, CheckpointError, load_c
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.metrics import CaptionScorer, Scores
-from regioncap.experiments.phases import PhaseConfig, TrainConfig, parameter_groups, set_trainable
 from regioncap.experiments.prepare import Prepared
-from regioncap.experiments.train import Trained, train
+from regioncap.experiments.training.phases import PhaseConfig, TrainConfig, parameter_groups, set_trainable
+from regioncap.experiments.training.train import Trained, train
 
 
 class NoScorer(CaptionScorer):

@@ -6,9 +6,9 @@ import torch
 
 from regioncap.decoder import GatedWordBiasConfig
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.objectives import ObjectiveConfig
-from regioncap.experiments.phases import PhaseConfig, TrainConfig, parameter_groups, set_trainable
 from regioncap.experiments.prepare import Prepared
+from regioncap.experiments.training.objectives.caption import ObjectiveConfig
+from regioncap.experiments.training.phases import PhaseConfig, TrainConfig, parameter_groups, set_trainable
 
 STILL = {"clip_head.log_scale", "clip_head.text_projection.weight", "clip_head.text_projection.bias"}
 FIRST_LAYER = {"clip_head.image_layers.0.weight", "clip_head.image_layers.0.bias"}

@@ -8,8 +8,8 @@ from regioncap.experiments.config import Experiment
 from regioncap.experiments.encoders import Encoders
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.prepare import Prepared
-from regioncap.experiments.train import train
-from regioncap.experiments.training_images import OnTheFlyImages, TrainingImagesConfig
+from regioncap.experiments.training.images import OnTheFlyImages, TrainingImagesConfig
+from regioncap.experiments.training.train import train
 
 
 def on_the_fly(prepared: Prepared, built: Encoders, config: AugmentConfig, seed: int = 0) -> OnTheFlyImages:

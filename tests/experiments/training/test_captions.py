@@ -3,7 +3,7 @@ from itertools import chain
 import pytest
 import torch
 
-from regioncap.experiments.captions import CaptionTensors, batches, same_count
+from regioncap.experiments.training.captions import CaptionTensors, batches, same_count
 
 
 def order(images: int, size: int, steps: int, seed: int) -> list[list[int]]:

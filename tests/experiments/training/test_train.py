@@ -16,9 +16,9 @@ from regioncap.experiments.data.sources import ScenesSource, read_data
 from regioncap.experiments.encoders import Encoders
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.metrics import CaptionScorer, Scores
-from regioncap.experiments.phases import PhaseConfig, TrainConfig
 from regioncap.experiments.prepare import Prepared, prepare
-from regioncap.experiments.train import phase_of_steps, train
+from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.training.train import phase_of_steps, train
 from regioncap.guidance import Steering
 
 Points = list[tuple[int, dict[str, float]]]

@@ -1,0 +1,1 @@
+"""Training a captioner: phases as data, objectives, and the loop that runs them."""

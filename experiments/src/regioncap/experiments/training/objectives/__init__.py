@@ -1,0 +1,1 @@
+"""What training minimises: each objective a class that returns its terms apart."""
