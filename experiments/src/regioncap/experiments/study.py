@@ -34,7 +34,9 @@ from regioncap.experiments.retrieval import retrieve
 from regioncap.experiments.scores_file import SCORES, write_scores
 from regioncap.experiments.study_file import write_study_file
 from regioncap.experiments.study_log import StudyLog
-from regioncap.experiments.worker import ArmJob, finished
+from regioncap.experiments.training.length import with_steps
+from regioncap.experiments.training.processes import rank, world
+from regioncap.experiments.worker import ArmJob, finished, follow
 from regioncap.experiments.workers import ArmWorkers
 
 _LOGGED = "logged"
@@ -79,6 +81,11 @@ def run_study(base: Experiment, options: StudyOptions) -> list[StudyRow]:
 
     Raises DataError for data that cannot be used, StudyError after all arms were tried if one of them failed.
     """
+    if world() > 1:
+        raise ValueError(
+            "a study trains its arms beside each other, each in one process: call `ablate` without a launcher, or "
+            "launch `train` for one arm over several processes"
+        )
     places = [
         (arm, base.seed + seed, options.out / arm / f"seed{base.seed + seed}")
         for seed in range(options.seeds)
@@ -88,7 +95,14 @@ def run_study(base: Experiment, options: StudyOptions) -> list[StudyRow]:
 
 
 def train_one(base: Experiment, arm: str, options: StudyOptions) -> list[StudyRow]:
-    """One arm with the experiment's own seed, straight into `options.out`; scored and logged as in a study."""
+    """One arm with the experiment's own seed, straight into `options.out`; scored and logged as in a study.
+
+    Started by a launcher (`accelerate launch`, `torchrun`), the first process does so and the others train with it;
+    they return no rows.
+    """
+    if rank():
+        follow()
+        return []
     return _run(base, options, [(arm, base.seed, options.out)])
 
 
@@ -108,6 +122,7 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         refuse_leaked_weights(base.decoder.weights, data.names)
         features = FeaturesSource(cache=options.cache, store=options.features, unreadable=options.unreadable)
         prepared = prepare(base, data, encoders, options.cache, features)
+        base = with_steps(base, len(prepared.train))
         language = base.language.weights(base.decoder, prepared.tokenizer, base.vocabulary, data.names, options.cache)
         job = partial(ArmJob, prepared=prepared.folder, language=language, metrics=options.metrics)
         jobs = [
