@@ -25,7 +25,7 @@ from regioncap.experiments.evaluate import DataFolder
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
 from regioncap.experiments.prepare import Prepared, prepare
-from regioncap.experiments.progress import StudyProgress
+from regioncap.experiments.progress import StudyProgress, shown_values
 from regioncap.experiments.scores_file import write_scores
 from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.engine import STATE, Keeping, Trained, fit
@@ -134,8 +134,7 @@ def _train(
         progress.start("student", experiment.train.steps)
 
         def report(step: int, values: Mapping[str, float]) -> None:
-            shown = {"loss.total": "loss", "dev.cider": "cider", "images_per_cpu_s": "images_per_s"}
-            progress.update("student", step, **{shown[name]: x for name, x in values.items() if name in shown})
+            progress.update("student", step, **shown_values(values))
 
         trained = fit(
             student,
