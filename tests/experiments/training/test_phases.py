@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -8,13 +9,25 @@ import torch
 from torch import nn
 
 from regioncap.decoder import GatedWordBiasConfig
+from regioncap.encoders import ClipLoraConfig
 from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from regioncap.experiments.config import Experiment
+from regioncap.experiments.metrics import CaptionScorer, Scores
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.length import with_steps
 from regioncap.experiments.training.objectives.caption import CaptionObjectiveConfig
 from regioncap.experiments.training.phases import PhaseConfig, PhasePlan, parameter_groups, set_trainable
+from regioncap.experiments.training.train import train
+
+
+class NoScorer(CaptionScorer):
+    """Where the curve's values do not matter."""
+
+    def score(self, references: Any, candidates: Any, *arguments: Any, **settings: Any) -> Scores:
+        return Scores(corpus={"CIDEr": 0.0}, per_image={}, missing={})
+
 
 STILL = {"clip_head.log_scale", "clip_head.text_projection.weight", "clip_head.text_projection.bias"}
 FIRST_LAYER = {"clip_head.image_layers.0.weight", "clip_head.image_layers.0.bias"}
@@ -190,6 +203,38 @@ def test_frozen_stages_stand_still_and_the_others_do_not(make_captioner: Callabl
         set_trainable(captioner, PhaseConfig(frozen=(stage,)))
         still = {name.split(".")[0] for name, parameter in captioner.named_parameters() if not parameter.requires_grad}
         assert still == {stage, "clip_head", "keyword_heads"}
+
+
+def test_adapters_of_the_head_train_in_the_place_of_its_layers(
+    tiny: Experiment, prepared: Prepared, tmp_path: Path
+) -> None:
+    """LoRA on CLIP as a phase: it moves in the second, its layers in neither; a checkpoint says the same."""
+    experiment = replace(tiny, clip_lora=ClipLoraConfig(rank=2), train=replace(tiny.train, lr=1e-2))
+    assert experiment.phase2.clip_layers == 2
+    trained = train(experiment, prepared, NoScorer())
+    before = prepared.clip_head.state_dict()
+    head = trained.captioner.clip_head
+    adapters = {name: tensor for name, tensor in head.state_dict().items() if ".lora_B" in name}
+    moved = {name for name, tensor in adapters.items() if tensor.abs().sum() > 0}
+    assert {name.split(".lora_")[0] for name in moved} == {"image_layers.1", "image_layers.2"}
+    assert {name.split(".lora_")[0] for name in adapters} == {f"image_layers.{i}" for i in range(3)}
+    for name, tensor in before.items():
+        if name.startswith("image_layers"):
+            layer, kind = name.rsplit(".", 1)
+            assert torch.equal(head.state_dict()[f"{layer}.base_layer.{kind}"], tensor)
+    checkpoint = Checkpoint(
+        experiment=experiment,
+        captioner=trained.captioner,
+        tokenizer=prepared.tokenizer,
+        scene_bank=prepared.scene_bank,
+        detail_bank=prepared.detail_bank,
+        region_dim=prepared.train.region_dim,
+        text_dim=prepared.text_dim,
+    )
+    save_checkpoint(checkpoint, tmp_path / "checkpoint")
+    loaded = load_checkpoint(tmp_path / "checkpoint").captioner
+    pooled = prepared.dev.pooled(torch.arange(4))
+    assert torch.equal(loaded.embed_image(pooled), trained.captioner.embed_image(pooled))
 
 
 def test_epochs_become_steps_of_the_data_set(tiny: Experiment) -> None:

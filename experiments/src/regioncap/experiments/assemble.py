@@ -35,10 +35,12 @@ def build_captioner(
     if decoder is None:
         with quiet_transformers():
             decoder = experiment.decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
+    head = copy.deepcopy(clip_head)
+    experiment.clip_lora.adapt(head)
     guidance = experiment.guidance.build(dim, scene_bank, detail_bank)
     scales = experiment.guidance.scales if isinstance(experiment.guidance, SemanticGuidanceConfig) else ()
     return Captioner(
-        clip_head=copy.deepcopy(clip_head),
+        clip_head=head,
         text_projection=nn.Linear(text_dim, dim),
         adapter=experiment.adapter.build(region_dim, dim),
         graph=experiment.graph.build(dim),

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
 from regioncap.decoder import CaptionTokenizer
+from regioncap.encoders.clip_lora import without_adapters
 from regioncap.experiments.assemble import blank_decoder, build_captioner
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
@@ -64,7 +65,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         checkpoint.captioner.decoder.model.config.save_pretrained(partial / _DECODER)
     checkpoint.scene_bank.save(partial / "banks" / "scene")
     checkpoint.detail_bank.save(partial / "banks" / "detail")
-    save_head(checkpoint.captioner.clip_head, partial)
+    save_head(without_adapters(checkpoint.captioner.clip_head), partial)
     save_model(checkpoint.captioner, str(partial / _MODEL))
     detector = detector_folder(checkpoint.experiment)
     if detector is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import tyro
 
 from regioncap.decoder import FusedPrefixConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
+from regioncap.encoders import ClipLoraConfig
 from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
@@ -54,6 +55,8 @@ class Experiment:
     seed: int = 0
     """Seeds the weights, the order of the data and dropout; a study counts up from it."""
 
+    clip_lora: ClipLoraConfig = field(default_factory=ClipLoraConfig)
+    """Low-rank adapters that train in the place of the CLIP-style head's layers, in phases that free these."""
     init_from: Path | None = None
     """Checkpoint folder whose weights training starts from, in the place of fresh ones: how runs are chained."""
 

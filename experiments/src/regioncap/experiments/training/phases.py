@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
+from regioncap.encoders.clip_lora import adapters_of
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.schedule import learning_rate_factor
@@ -123,8 +124,9 @@ def set_trainable(captioner: Captioner, phase: PhaseConfig) -> None:
     for stage in phase.frozen:
         captioner.get_submodule(stage).requires_grad_(False)
     captioner.clip_head.requires_grad_(False)
+    adapters = {id(parameter) for parameter in adapters_of(captioner.clip_head)}
     for parameter in captioner.clip_head.last_layers(phase.clip_layers):
-        parameter.requires_grad_(True)
+        parameter.requires_grad_(not adapters or id(parameter) in adapters)
     captioner.decoder.requires_grad_(False)
     for parameter in captioner.decoder.trained():
         parameter.requires_grad_(phase.decoder)

@@ -4,6 +4,7 @@ from regioncap.encoders.augment import AugmentConfig, augment
 from regioncap.encoders.backbones import Backbone, EfficientNetLite0Config, ResNetConfig, VitMapConfig
 from regioncap.encoders.clip import ClipEncoder, ClipEncoderConfig
 from regioncap.encoders.clip_head import ClipHead, ClipHeadConfig
+from regioncap.encoders.clip_lora import ClipLoraConfig
 from regioncap.encoders.clip_tail import ClipTail, ClipTailConfig
 from regioncap.encoders.clip_text import ClipText
 from regioncap.encoders.composite import CompositeEncoder, GlobalEncoder
@@ -59,6 +60,7 @@ __all__ = [
     "ClipEncoderConfig",
     "ClipHead",
     "ClipHeadConfig",
+    "ClipLoraConfig",
     "ClipTail",
     "ClipTailConfig",
     "ClipText",
