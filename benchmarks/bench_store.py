@@ -30,8 +30,8 @@ from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.metrics import CaptionScorer, Scores
 from regioncap.experiments.prepare import prepare
 from regioncap.experiments.presets import photos_grid
+from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.images import TrainingImagesConfig
-from regioncap.experiments.training.phases import TrainConfig
 from regioncap.experiments.training.train import train
 
 COCO_IMAGES = 123_287

@@ -44,7 +44,8 @@ from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import scenes
 from regioncap.experiments.scenes_alignment import AlignmentConfig
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
-from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.training.config import TrainConfig
+from regioncap.experiments.training.phases import PhaseConfig
 from regioncap.experiments.training.train import take_keyword_heads
 from regioncap.experiments.worker import ArmJob, Message, run_arm
 from regioncap.experiments.workers import ArmWorkers

@@ -12,8 +12,9 @@ from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.presets import PRESETS
 from regioncap.experiments.training.captions import CaptionTensors
-from regioncap.experiments.training.objectives.caption import ObjectiveConfig
-from regioncap.experiments.training.phases import PhaseConfig, TrainConfig, set_trainable
+from regioncap.experiments.training.config import TrainConfig
+from regioncap.experiments.training.objectives.caption import CaptionObjectiveConfig
+from regioncap.experiments.training.phases import PhaseConfig, set_trainable
 from regioncap.experiments.training.train import train
 
 WAYS = {"prefix", "decoder"}
@@ -128,7 +129,7 @@ def test_gradient_reaches_what_the_phase_trains_and_nothing_else(
     rows = torch.arange(12)
     condition = captioner.condition(*prepared.seen(rows))
     picked = prepared.captions.pick(rows, 5, torch.Generator())
-    losses = ObjectiveConfig().build()(captioner, condition, *picked)
+    losses = CaptionObjectiveConfig().build()(captioner, condition, *picked)
     losses.total.backward()
     for name, parameter in captioner.named_parameters():
         if not parameter.requires_grad:

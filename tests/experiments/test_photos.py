@@ -23,7 +23,7 @@ from regioncap.experiments.language import LanguageConfig, load_language
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import photos_grid
-from regioncap.experiments.training.phases import TrainConfig
+from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.train import train
 
 

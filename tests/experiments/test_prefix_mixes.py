@@ -12,7 +12,7 @@ from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.prepare import Prepared
-from regioncap.experiments.training.objectives.caption import ObjectiveConfig
+from regioncap.experiments.training.objectives.caption import CaptionObjectiveConfig
 
 ALL = TokenPrefixConfig(hidden=16, kinds=("regions", "scene", "detail", "top_detail"), top=3, boxes=True)
 MIXES = {
@@ -58,7 +58,7 @@ def test_loss_reaches_every_parameter_of_the_prefix_and_the_decoder(captioner: C
     rows = torch.arange(8)
     condition = captioner.train().condition(*prepared.seen(rows))
     picked = prepared.captions.pick(rows, 2, torch.Generator().manual_seed(0))
-    ObjectiveConfig().build()(captioner, condition, *picked).total.backward()
+    CaptionObjectiveConfig().build()(captioner, condition, *picked).total.backward()
     for stage in (captioner.prefix, captioner.decoder):
         for name, parameter in stage.named_parameters():
             assert parameter.grad is not None, name

@@ -9,7 +9,8 @@ from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.distillation.student import Student, make_student, student_experiment
 from regioncap.experiments.prepare import Prepared
-from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.training.config import TrainConfig
+from regioncap.experiments.training.phases import PhaseConfig
 
 LIGHT = Gpt2DecoderConfig(layers=1, heads=2, width=16, positions=64, dropout=0.1)
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -7,16 +8,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regioncap.experiments.captioner import Captioner, Condition
+from regioncap.experiments.config import Experiment
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.training.objectives.caption import (
-    Losses,
-    ObjectiveConfig,
+    CaptionObjectiveConfig,
     contrastive_alignment,
     cosine_alignment,
     gate_sparsity,
 )
 
 Batch = tuple[Captioner, Condition, Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an objective says of a batch, with its weighted sum."""
+
+    generation: Tensor
+    alignment: Tensor
+    gate: Tensor
+    total: Tensor
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +42,20 @@ def of_arm(captioner: Captioner, prepared: Prepared) -> Batch:
     return captioner, condition, *prepared.captions.pick(rows, 3, torch.Generator().manual_seed(0))
 
 
-def losses(batch: Batch, **fields: Any) -> Losses:
-    with torch.no_grad():
-        return ObjectiveConfig(**fields).build()(*batch)
+@pytest.fixture(scope="module")
+def losses(prepared: Prepared, tiny: Experiment) -> Callable[..., Terms]:
+    def of(batch: Batch, **fields: Any) -> Terms:
+        captioner, condition, *targets = batch
+        objective = CaptionObjectiveConfig(**fields).build(prepared.lessons, tiny.dim)
+        with torch.no_grad():
+            terms = objective(captioner, condition, tuple(targets)).terms
+        return Terms(**terms, total=sum((objective.weights[name] * terms[name] for name in terms), torch.zeros(())))
+
+    return of
 
 
 def test_generation_is_the_mean_cross_entropy_of_gpt2_read_one_caption_at_a_time(
-    make_captioner: Callable[[str], Captioner], prepared: Prepared
+    make_captioner: Callable[[str], Captioner], prepared: Prepared, losses: Callable[..., Terms]
 ) -> None:
     """Eq. 16 through transformers' own model, which knows no bias of words."""
     batch = of_arm(make_captioner("words as tokens"), prepared)
@@ -57,7 +75,7 @@ def test_generation_is_the_mean_cross_entropy_of_gpt2_read_one_caption_at_a_time
     assert losses(batch).generation.item() == pytest.approx(total / count, rel=1e-4)
 
 
-def test_cosine_alignment_is_one_minus_the_mean_cosine(batch: Batch) -> None:
+def test_cosine_alignment_is_one_minus_the_mean_cosine(batch: Batch, losses: Callable[..., Terms]) -> None:
     captioner, condition, _, _, text = batch
     cosines = [
         F.cosine_similarity(condition.g[b], captioner.text_projection(text[b, c]), dim=0)
@@ -86,7 +104,7 @@ def test_contrastive_alignment_equals_the_slow_loop() -> None:
     assert contrastive_alignment(g, text, 0.2).item() == pytest.approx(total / 8, rel=1e-5)
 
 
-def test_objective_takes_the_alignment_and_temperature_it_is_told(batch: Batch) -> None:
+def test_objective_takes_the_alignment_and_temperature_it_is_told(batch: Batch, losses: Callable[..., Terms]) -> None:
     captioner, condition, _, _, text = batch
     embedded = F.normalize(captioner.text_projection(text), dim=-1)
     for temperature in (0.07, 0.5):
@@ -95,7 +113,9 @@ def test_objective_takes_the_alignment_and_temperature_it_is_told(batch: Batch) 
     assert losses(batch, align="contrastive").alignment != losses(batch).alignment
 
 
-def test_gate_is_lambda_times_the_mean_size_of_local_words_over_real_regions(batch: Batch) -> None:
+def test_gate_is_lambda_times_the_mean_size_of_local_words_over_real_regions(
+    batch: Batch, losses: Callable[..., Terms]
+) -> None:
     condition = batch[1]
     detail, valid = condition.guidance.region_detail, condition.regions.valid
     sizes = [
@@ -111,7 +131,7 @@ def test_gate_is_lambda_times_the_mean_size_of_local_words_over_real_regions(bat
         assert losses(batch, gate_lambda=gate_lambda).gate.item() == pytest.approx(wanted, rel=1e-4)  # eq. 18
 
 
-def test_gates_that_are_nearly_shut_are_closed_no_further(batch: Batch) -> None:
+def test_gates_that_are_nearly_shut_are_closed_no_further(batch: Batch, losses: Callable[..., Terms]) -> None:
     gate, valid = batch[1].guidance.gate, batch[1].regions.valid
     openness = gate[valid].mean().item()
     assert losses(batch, gate_lambda=0.5, gate_floor=openness + 0.01).gate == 0
@@ -129,7 +149,9 @@ def test_captioner_without_detail_words_has_no_gate() -> None:
 
 
 @pytest.mark.parametrize(("alpha1", "alpha2"), [(0.7, 0.3), (0.0, 0.3), (0.7, 0.0), (2.0, 5.0)])
-def test_total_weighs_the_terms_as_in_equation_19(batch: Batch, alpha1: float, alpha2: float) -> None:
+def test_total_weighs_the_terms_as_in_equation_19(
+    batch: Batch, losses: Callable[..., Terms], alpha1: float, alpha2: float
+) -> None:
     found = losses(batch, alpha1=alpha1, alpha2=alpha2, gate_lambda=0.5)
     wanted = found.generation + alpha1 * found.alignment + alpha2 * found.gate
     torch.testing.assert_close(found.total, wanted)
@@ -143,10 +165,11 @@ def test_total_weighs_the_terms_as_in_equation_19(batch: Batch, alpha1: float, a
         ({"alpha1": -1.0}, r"objective\.alpha1 must not be negative, got -1"),
         ({"alpha2": -1.0}, r"objective\.alpha2 must not be negative"),
         ({"gate_lambda": -1.0}, r"objective\.gate_lambda must not be negative"),
+        ({"keyword_weight": -1.0}, r"objective\.keyword_weight must not be negative"),
         ({"gate_floor": 1.5}, r"objective\.gate_floor must lie in \[0, 1\], got 1\.5"),
         ({"temperature": 0.0}, r"objective\.temperature must be positive, got 0"),
     ],
 )
 def test_weights_out_of_range_are_refused(fields: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ObjectiveConfig(**fields)
+        CaptionObjectiveConfig(**fields)

@@ -20,20 +20,26 @@ def test_without_changes_it_gives_what_the_store_gives(prepared: Prepared, built
     # The store's own batch of 16: in bfloat16 the last digits depend on it.
     rows = torch.arange(16)
     stored = prepared.train.images(rows)
-    found = on_the_fly(prepared, built, AugmentConfig()).images(rows)
+    found = on_the_fly(prepared, built, AugmentConfig()).at(0, rows)
     torch.testing.assert_close(found.pooled, stored.pooled, atol=1e-3, rtol=1e-3)
     slots = stored.regions.valid.shape[1]
     for name in ("boxes", "scores", "valid", "words"):
         torch.testing.assert_close(getattr(found.regions, name)[:, :slots], getattr(stored.regions, name))
 
 
-def test_changes_are_the_seeds(prepared: Prepared, built: Encoders) -> None:
+def test_changes_are_the_matter_of_seed_and_step(prepared: Prepared, built: Encoders) -> None:
     config, rows = AugmentConfig(crop=0.5, contrast=0.3), torch.tensor([3, 1])
     first = on_the_fly(prepared, built, config)
-    one, two = first.images(rows).pooled, first.images(rows).pooled
+    one, two = first.at(0, rows).pooled, first.at(1, rows).pooled
     assert not torch.equal(one, two)
-    assert torch.equal(on_the_fly(prepared, built, config).images(rows).pooled, one)
-    assert not torch.equal(on_the_fly(prepared, built, config, seed=1).images(rows).pooled, one)
+    assert torch.equal(on_the_fly(prepared, built, config).at(0, rows).pooled, one)
+    assert not torch.equal(on_the_fly(prepared, built, config, seed=1).at(0, rows).pooled, one)
+
+
+def test_a_change_does_not_depend_on_what_else_is_in_the_batch(prepared: Prepared, built: Encoders) -> None:
+    source = on_the_fly(prepared, built, AugmentConfig(crop=0.5))
+    together = source.at(3, torch.tensor([4, 1, 2])).pooled
+    torch.testing.assert_close(source.at(3, torch.tensor([1])).pooled, together[1:2], atol=1e-3, rtol=1e-3)
 
 
 def test_stored_features_cannot_change() -> None:

@@ -18,8 +18,10 @@ from regioncap.experiments.config import Experiment
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.metrics import CaptionScorer, Scores
 from regioncap.experiments.prepare import Prepared
-from regioncap.experiments.training.phases import PhaseConfig, TrainConfig, parameter_groups, set_trainable
-from regioncap.experiments.training.train import Trained, train
+from regioncap.experiments.training.config import TrainConfig
+from regioncap.experiments.training.engine import Trained
+from regioncap.experiments.training.phases import PhaseConfig, parameter_groups, set_trainable
+from regioncap.experiments.training.train import train
 
 
 class NoScorer(CaptionScorer):
@@ -107,7 +109,7 @@ def test_parameters_that_train_are_counted_without_the_stored_ones(
 
 def test_every_parameter_is_in_one_group(adapted: Experiment, prepared: Prepared) -> None:
     captioner = fresh(adapted, prepared)
-    grouped = [id(p) for group in parameter_groups(captioner, TrainConfig()) for p in group["params"]]
+    grouped = [id(p) for group in parameter_groups(captioner, (), TrainConfig()) for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in captioner.parameters())
 
 

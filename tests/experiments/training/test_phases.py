@@ -1,14 +1,20 @@
+import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import torch
+from torch import nn
 
 from regioncap.decoder import GatedWordBiasConfig
 from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.config import Experiment
 from regioncap.experiments.prepare import Prepared
-from regioncap.experiments.training.objectives.caption import ObjectiveConfig
-from regioncap.experiments.training.phases import PhaseConfig, TrainConfig, parameter_groups, set_trainable
+from regioncap.experiments.training.config import TrainConfig
+from regioncap.experiments.training.length import with_steps
+from regioncap.experiments.training.objectives.caption import CaptionObjectiveConfig
+from regioncap.experiments.training.phases import PhaseConfig, PhasePlan, parameter_groups, set_trainable
 
 STILL = {"clip_head.log_scale", "clip_head.text_projection.weight", "clip_head.text_projection.bias"}
 FIRST_LAYER = {"clip_head.image_layers.0.weight", "clip_head.image_layers.0.bias"}
@@ -21,7 +27,9 @@ def take_steps(captioner: Captioner, prepared: Prepared, optimizer: torch.optim.
     for _ in range(steps):
         condition = captioner.condition(*prepared.seen(rows))
         picked = prepared.captions.pick(rows, 2, torch.Generator().manual_seed(0))
-        loss = ObjectiveConfig().build()(captioner, condition, *picked).total
+        objective = CaptionObjectiveConfig().build(prepared.lessons, captioner.dim)
+        terms = objective(captioner, condition, picked).terms
+        loss = torch.stack([objective.weights[name] * terms[name] for name in terms]).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -36,12 +44,8 @@ def weights(captioner: Captioner) -> dict[str, torch.Tensor]:
 
 
 def optimizer_of(captioner: Captioner) -> torch.optim.AdamW:
-    """As `train` builds it."""
-    groups = parameter_groups(captioner, TrainConfig(weight_decay=0.5))
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"]
-    return optimizer
+    """As training builds it."""
+    return torch.optim.AdamW(parameter_groups(captioner, (), TrainConfig(weight_decay=0.5)), betas=(0.9, 0.98))
 
 
 def test_phases_move_what_they_name_and_not_a_bit_of_anything_else(
@@ -78,7 +82,7 @@ def test_gate_of_the_word_bias_trains_though_gpt2_is_frozen(make_captioner: Call
     gate = {"word_bias.gate", "word_bias.gate_bias", "word_bias.log_scale"}
     assert {name for name, parameter in decoder if parameter.requires_grad} == gate
     undecayed = {
-        id(p) for g in parameter_groups(captioner, TrainConfig()) if not g["weight_decay"] for p in g["params"]
+        id(p) for g in parameter_groups(captioner, (), TrainConfig()) if not g["weight_decay"] for p in g["params"]
     }
     assert {id(parameter) for parameter in captioner.decoder.word_bias.parameters()} <= undecayed
 
@@ -93,7 +97,9 @@ def test_head_stays_in_evaluation_mode_while_the_rest_trains(make_captioner: Cal
 @pytest.mark.parametrize("arm", ["+graph+guidance", "clipcap"])
 def test_every_parameter_is_in_one_group(make_captioner: Callable[[str], Captioner], arm: str) -> None:
     captioner = make_captioner(arm)
-    grouped = [id(parameter) for group in parameter_groups(captioner, TrainConfig()) for parameter in group["params"]]
+    grouped = [
+        id(parameter) for group in parameter_groups(captioner, (), TrainConfig()) for parameter in group["params"]
+    ]
     assert len(grouped) == len(set(grouped))
     assert set(grouped) == {id(parameter) for parameter in captioner.parameters()}
 
@@ -129,17 +135,77 @@ def test_matrices_decay_and_biases_norms_embeddings_and_scalars_do_not(
     assert len(wanted) > 10
     for name, parameter in captioner.named_parameters():
         if name in decayed:
-            lr = 1.5e-4 if name.startswith("clip_head.") else 1.5e-3
-            torch.testing.assert_close(parameter.detach(), before[name] * (1 - lr * 0.5), rtol=1e-6, atol=0)
+            torch.testing.assert_close(parameter.detach(), before[name] * (1 - 1.5e-3 * 0.5), rtol=1e-6, atol=0)
 
 
-def test_head_learns_at_its_own_rate(make_captioner: Callable[[str], Captioner]) -> None:
+def test_groups_are_head_decoder_and_stages(make_captioner: Callable[[str], Captioner]) -> None:
     captioner = make_captioner("+graph")
-    head = {id(parameter) for parameter in captioner.clip_head.parameters()}
-    for group in parameter_groups(captioner, TrainConfig(lr=0.01, clip_lr=0.25)):
-        in_head = {id(parameter) in head for parameter in group["params"]}
-        assert in_head == ({True} if group["peak"] == 0.0025 else {False})
-        assert group["peak"] in (0.01, 0.0025)
+    own = nn.Linear(2, 2)
+    named = {id(parameter): name for name, parameter in captioner.named_parameters()}
+    named |= {id(parameter): "own" for parameter in own.parameters()}
+    found: dict[str, set[str]] = {}
+    for group in parameter_groups(captioner, own.parameters(), TrainConfig()):
+        found.setdefault(group["name"], set()).update(named[id(parameter)] for parameter in group["params"])
+    assert found["clip_head"] == {name for name in named.values() if name.startswith("clip_head.")}
+    assert found["decoder"] == {name for name in named.values() if name.startswith("decoder.model.")}
+    assert found["stages"] == set(named.values()) - found["clip_head"] - found["decoder"]
+
+
+TWO = {"first": PhaseConfig(share=0.3), "second": PhaseConfig(share=0.7, lr=0.5, decoder_lr=0.2, clip_lr=0.25)}
+
+
+def test_rates_are_a_phases_own_for_every_group() -> None:
+    plan = PhasePlan(**TWO, train=TrainConfig(steps=10, lr=0.01, warmup=0, schedule="step"), steps_per_epoch=100)
+    assert [plan.at(step) is plan.first for step in range(10)] == [True] * 3 + [False] * 7
+    assert [step for step in range(10) if plan.begins(step)] == [0, 3]
+    assert [plan.lr(0, group) for group in ("stages", "decoder", "clip_head")] == pytest.approx([0.01, 0.01, 0.001])
+    assert [plan.lr(3, group) for group in ("stages", "decoder", "clip_head")] == pytest.approx([0.005, 0.001, 0.00125])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step"])
+def test_a_phase_may_have_a_schedule_that_begins_with_it(schedule: Literal["cosine", "step"]) -> None:
+    train = TrainConfig(steps=40, lr=0.01, warmup=2)
+    alone = PhasePlan(
+        first=PhaseConfig(share=1.0, schedule=schedule),
+        second=PhaseConfig(share=0.0),
+        train=replace(train, steps=20),
+        steps_per_epoch=7,
+    )
+    both = PhasePlan(
+        first=PhaseConfig(share=0.5, schedule=schedule),
+        second=PhaseConfig(share=0.5, schedule=schedule),
+        train=train,
+        steps_per_epoch=7,
+    )
+    for step in range(20):
+        assert both.lr(step, "stages") == both.lr(20 + step, "stages") == alone.lr(step, "stages")
+    assert both.lr(20, "stages") == 0.005  # the warm-up's first of two steps
+    whole = PhasePlan(first=PhaseConfig(), second=PhaseConfig(), train=train, steps_per_epoch=7)
+    assert whole.lr(20, "stages") == pytest.approx(0.01 * 0.5 * (1 + math.cos(math.pi * 18 / 38)))
+
+
+def test_frozen_stages_stand_still_and_the_others_do_not(make_captioner: Callable[[str], Captioner]) -> None:
+    captioner = make_captioner("+graph+guidance")
+    for stage in ("adapter", "graph", "fusion", "guidance", "prefix", "text_projection"):
+        set_trainable(captioner, PhaseConfig(frozen=(stage,)))
+        still = {name.split(".")[0] for name, parameter in captioner.named_parameters() if not parameter.requires_grad}
+        assert still == {stage, "clip_head", "keyword_heads"}
+
+
+def test_epochs_become_steps_of_the_data_set(tiny: Experiment) -> None:
+    experiment = replace(tiny, phase1=PhaseConfig(epochs=1.5), phase2=PhaseConfig(epochs=3.0, clip_layers=2))
+    found = with_steps(experiment, images=24)  # 6 steps of 4 images each
+    assert found.train.steps == 27
+    plan = PhasePlan(first=found.phase1, second=found.phase2, train=found.train, steps_per_epoch=6)
+    assert plan.boundary == 9
+    assert found.phase2.clip_layers == 2
+    assert with_steps(found, images=24) is found
+    with pytest.raises(ValueError, match=r"phase1\.epochs is 2\.0 and phase2\.epochs None: give both"):
+        replace(tiny, phase1=PhaseConfig(epochs=2.0))
+    with pytest.raises(ValueError, match="are both 0"):
+        replace(tiny, phase1=PhaseConfig(epochs=0.0), phase2=PhaseConfig(epochs=0.0))
+    with pytest.raises(ValueError, match=r"phase1\.share and phase2\.share must add up to 1, got 0\.3 and 0\.5"):
+        replace(tiny, phase1=PhaseConfig(share=0.3), phase2=PhaseConfig(share=0.5))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +222,14 @@ def test_head_learns_at_its_own_rate(make_captioner: Callable[[str], Captioner])
         (lambda: TrainConfig(clip_norm=0.0), r"train\.clip_norm must be positive"),
         (lambda: TrainConfig(warmup=-1), r"train\.warmup must not be negative"),
         (lambda: TrainConfig(weight_decay=-1.0), r"train\.weight_decay must not be negative"),
-        (lambda: TrainConfig(clip_lr=-1.0), r"train\.clip_lr must not be negative"),
+        (lambda: PhaseConfig(clip_lr=-1.0), r"clip_lr must not be negative"),
+        (lambda: PhaseConfig(epochs=-1.0), r"epochs must not be negative, got -1"),
+        (lambda: TrainConfig(accumulate=0), r"train\.accumulate must be at least 1"),
+        (lambda: TrainConfig(accumulate=17), r"train\.accumulate must not exceed train\.images_per_step 16, got 17"),
+        (lambda: TrainConfig(ema=1.0), r"train\.ema must lie in \[0, 1\), got 1"),
+        (lambda: TrainConfig(save_every=0), r"train\.save_every must be at least 1"),
+        (lambda: TrainConfig(patience=-1), r"train\.patience must not be negative"),
+        (lambda: TrainConfig(explode=-1.0), r"train\.explode must not be negative"),
     ],
 )
 def test_settings_out_of_range_are_refused(make: Callable[[], Any], message: str) -> None:

@@ -69,8 +69,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     detector = detector_folder(checkpoint.experiment)
     if detector is not None:
         shutil.copytree(detector, partial / _DETECTOR, ignore=shutil.ignore_patterns("train.json", "dev.json"))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    _put(partial, folder)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -137,6 +136,17 @@ def weights_digest(folder: Path) -> str:
     """A checkpoint by its weights, wherever it lies: one that was trained again in the same folder is another."""
     with (folder / _MODEL).open("rb") as weights:
         return hashlib.file_digest(weights, "sha256").hexdigest()
+
+
+def _put(folder: Path, place: Path) -> None:
+    """Move a complete folder to its place. What stood there is moved away whole before it is deleted, so that a kill
+    leaves no half of one."""
+    old = place.with_name(place.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    folder.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """One object that says all of an experiment. Field names are the command line's flags and MLflow's keys."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import tyro
 
@@ -12,9 +13,10 @@ from regioncap.experiments.data.sources import ScenesSource
 from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
 from regioncap.experiments.keywords.config import KeywordSupervisionConfig
 from regioncap.experiments.language import LanguageConfig
+from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.images import TrainingImagesConfig
-from regioncap.experiments.training.objectives.caption import ObjectiveConfig
-from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.training.objectives.caption import CaptionObjectiveConfig
+from regioncap.experiments.training.phases import PhaseConfig, check_phases
 from regioncap.experiments.vocabulary import VocabularyConfig
 from regioncap.graph import FusionConfig, GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
 from regioncap.guidance import NoGuidanceConfig, SemanticGuidanceConfig
@@ -44,7 +46,7 @@ class Experiment:
     guidance: SemanticGuidanceConfig | NoGuidanceConfig = field(default_factory=SemanticGuidanceConfig)
     prefix: TokenPrefixConfig | FusedPrefixConfig = field(default_factory=TokenPrefixConfig)
     decoder: Gpt2DecoderConfig = field(default_factory=Gpt2DecoderConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    objective: CaptionObjectiveConfig = field(default_factory=CaptionObjectiveConfig)
     phase1: PhaseConfig = field(default_factory=PhaseConfig)
     phase2: PhaseConfig = field(default_factory=PhaseConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -52,8 +54,8 @@ class Experiment:
     seed: int = 0
     """Seeds the weights, the order of the data and dropout; a study counts up from it."""
 
+    init_from: Path | None = None
+    """Checkpoint folder whose weights training starts from, in the place of fresh ones: how runs are chained."""
+
     def __post_init__(self) -> None:
-        if abs(self.phase1.share + self.phase2.share - 1) > 1e-6:
-            raise ValueError(
-                f"phase1.share and phase2.share must add up to 1, got {self.phase1.share} and {self.phase2.share}"
-            )
+        check_phases(self.phase1, self.phase2)

@@ -13,6 +13,7 @@ from regioncap.decoder import Captions, CaptionTokenizer, Prefix, SearchConfig, 
 from regioncap.encoders import ImageFeatures
 from regioncap.encoders.store import FeatureStore
 from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.devices import on_device
 from regioncap.experiments.progress import track
 from regioncap.graph import EnhancedRegions
 from regioncap.guidance import Guidance, Steering
@@ -43,7 +44,7 @@ class CaptionGenerator:
 
     def __init__(self, captioner: Captioner, tokenizer: CaptionTokenizer, config: SearchConfig) -> None:
         self._captioner, self._tokenizer, self._config = captioner, tokenizer, config
-        with _evaluation(captioner):
+        with evaluating(captioner):
             self._decoder = captioner.decoder.incremental(config.precision)
         self._wording = Wording.of(tokenizer, bad_words=config.bad_words, prompt=config.prompt)
 
@@ -52,7 +53,8 @@ class CaptionGenerator:
 
         `names` are the images': sampling draws by them, so that the same image gets the same words in any batch.
         """
-        with _evaluation(self._captioner), torch.inference_mode():
+        with evaluating(self._captioner), torch.inference_mode():
+            images = on_device(images, next(self._captioner.parameters()).device)
             condition = self._captioner.condition(images, steering=steering)
             captions, alternatives = self.from_prefix(condition.prefix, names)
         return Generated(
@@ -113,7 +115,7 @@ def generate_over(
 
 
 @contextmanager
-def _evaluation(captioner: Captioner) -> Iterator[None]:
+def evaluating(captioner: Captioner) -> Iterator[None]:
     """Evaluation mode for a while."""
     was_training = captioner.training
     captioner.eval()

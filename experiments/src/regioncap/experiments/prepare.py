@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from jaxtyping import Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -34,6 +35,7 @@ from regioncap.experiments.keywords.supervision import (
     save_supervision,
 )
 from regioncap.experiments.training.captions import CaptionTensors, same_count
+from regioncap.experiments.training.objectives.objective import Lessons
 from regioncap.experiments.vocabulary import tokenizer_key
 from regioncap.guidance import KeywordBank, KeywordShares, KeywordTrainingConfig, MarkedCaption, SemanticGuidanceConfig
 
@@ -69,6 +71,23 @@ class Prepared:
     def shares(self) -> KeywordShares | None:
         """How frequent words are in training, where keyword heads were taught."""
         return None if self.supervision is None else self.supervision.shares
+
+    @property
+    def lessons(self) -> Lessons:
+        """What objectives draw from."""
+        return Lessons(
+            captions=self.captions,
+            references=tuple(image.captions for image in self.train_images),
+            tokenizer=self.tokenizer,
+            scene_bank=self.scene_bank,
+            detail_bank=self.detail_bank,
+        )
+
+    def to(self, device: torch.device) -> None:
+        """Move what is asked about training images at every step, as `nn.Module.to` does: in place."""
+        if self.supervision is not None:
+            for heads in (self.supervision.heads, *self.supervision.folds):
+                heads.to(device)
 
     def held_out(self, rows: Int[Tensor, "B"]) -> HeldOut:
         """Heads that never saw these training images."""

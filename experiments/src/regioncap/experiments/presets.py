@@ -12,7 +12,8 @@ from regioncap.experiments.data.sources import ScenesSource
 from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
 from regioncap.experiments.entity_regions import EntityRegionsConfig
 from regioncap.experiments.keywords.config import KeywordSupervisionConfig
-from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.training.config import TrainConfig
+from regioncap.experiments.training.phases import PhaseConfig
 from regioncap.experiments.vocabulary import VocabularyConfig
 from regioncap.graph import RegionGraphConfig
 from regioncap.guidance import KeywordHeadsConfig, KeywordTrainingConfig, SemanticGuidanceConfig
@@ -83,8 +84,8 @@ def paper() -> Experiment:
 
     The weights are hub names, or folders that flags name: `--encoders.clip.weights`, `--encoders.text.weights`,
     `--encoders.regions.weights` (a Faster R-CNN of kind resnet50_c4) and `--decoder.weights`. Where the paper is
-    silent: a batch is 64 images with all their captions, so that 30 epochs of Flickr8k are 30 x 93 steps; half of the
-    epochs are phase 1; neither warm-up nor another rate for CLIP's layers.
+    silent: a batch is 64 images with all their captions; half of the 30 epochs are phase 1; neither warm-up nor another
+    rate for CLIP's layers.
     """
     return Experiment(
         preset="paper",
@@ -94,11 +95,9 @@ def paper() -> Experiment:
         graph=RegionGraphConfig(k=5, metric="semantic"),
         prefix=FusedPrefixConfig(tokens=1),
         decoder=Gpt2DecoderConfig(layers=12, heads=12, width=768, positions=1024, weights="gpt2"),
-        phase1=PhaseConfig(decoder=False),
-        phase2=PhaseConfig(clip_layers=2),
-        train=TrainConfig(
-            steps=30 * 93, images_per_step=64, lr=1e-4, clip_lr=1.0, schedule="step", warmup=0, weight_decay=0.01
-        ),
+        phase1=PhaseConfig(epochs=15, decoder=False),
+        phase2=PhaseConfig(epochs=15, clip_layers=2, clip_lr=1.0),
+        train=TrainConfig(images_per_step=64, lr=1e-4, schedule="step", warmup=0, weight_decay=0.01),
         search=SearchConfig(greedy_tokens=1, beams=5, max_new_tokens=30),
     )
 

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import RLock
 from types import TracebackType
@@ -25,6 +25,11 @@ EVERY_S = 20.0
 """Seconds between two lines of the same job in a log file."""
 SHOWN: dict[str, Callable[[int | float], str]] = {
     "loss": "loss {:.3f}".format,
+    "generation": "words {:.3f}".format,
+    "alignment": "alignment {:.3f}".format,
+    "keywords": "keywords {:.2f}".format,
+    "teacher": "teacher {:.3f}".format,
+    "reward": "reward {:.3f}".format,
     "ap50": lambda fraction: f"dev AP50 {100 * fraction:.1f}",
     "cider": lambda fraction: f"dev CIDEr {100 * fraction:.1f}",
     "images_per_s": "{:.0f} images/s".format,
@@ -32,6 +37,13 @@ SHOWN: dict[str, Callable[[int | float], str]] = {
 """The values that a person waits for; MLflow has them all. CIDEr is a fraction, shown in percent."""
 REDRAWS = 4
 """Redraws of the terminal a second: Rich's ten cost a visible share of a small machine."""
+
+
+def shown_values(values: Mapping[str, float]) -> dict[str, float]:
+    """What a progress line shows of a report of training: `SHOWN` has the names."""
+    names = {"loss.total": "loss", "dev.cider": "cider", "images_per_s": "images_per_s", "reward.mean": "reward"}
+    terms = {name: name.removeprefix("loss.") for name in values if name.startswith("loss.") and name != "loss.total"}
+    return {shown: values[name] for name, shown in (names | terms).items() if name in values}
 
 
 def track(

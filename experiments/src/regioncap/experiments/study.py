@@ -27,14 +27,16 @@ from regioncap.experiments.metrics import CaptionScorer, MetricsConfig, Scores
 from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
-from regioncap.experiments.progress import StudyProgress
+from regioncap.experiments.progress import StudyProgress, shown_values
 from regioncap.experiments.report import StudyRow, print_table, write_study
 from regioncap.experiments.reporting.rows import ScoredRun, study_rows
 from regioncap.experiments.retrieval import retrieve
 from regioncap.experiments.scores_file import SCORES, write_scores
 from regioncap.experiments.study_file import write_study_file
 from regioncap.experiments.study_log import StudyLog
-from regioncap.experiments.worker import ArmJob, finished
+from regioncap.experiments.training.length import with_steps
+from regioncap.experiments.training.processes import rank, world
+from regioncap.experiments.worker import ArmJob, finished, follow
 from regioncap.experiments.workers import ArmWorkers
 
 _LOGGED = "logged"
@@ -79,6 +81,11 @@ def run_study(base: Experiment, options: StudyOptions) -> list[StudyRow]:
 
     Raises DataError for data that cannot be used, StudyError after all arms were tried if one of them failed.
     """
+    if world() > 1:
+        raise ValueError(
+            "a study trains its arms beside each other, each in one process: call `ablate` without a launcher, or "
+            "launch `train` for one arm over several processes"
+        )
     places = [
         (arm, base.seed + seed, options.out / arm / f"seed{base.seed + seed}")
         for seed in range(options.seeds)
@@ -88,7 +95,16 @@ def run_study(base: Experiment, options: StudyOptions) -> list[StudyRow]:
 
 
 def train_one(base: Experiment, arm: str, options: StudyOptions) -> list[StudyRow]:
-    """One arm with the experiment's own seed, straight into `options.out`; scored and logged as in a study."""
+    """One arm with the experiment's own seed, straight into `options.out`; scored and logged as in a study.
+
+    An experiment that goes on from a checkpoint (`init_from`) is taken as it is, and `arm` only names it.
+
+    Started by a launcher (`accelerate launch`, `torchrun`), the first process does so and the others train with it;
+    they return no rows.
+    """
+    if rank():
+        follow()
+        return []
     return _run(base, options, [(arm, base.seed, options.out)])
 
 
@@ -108,12 +124,13 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         refuse_leaked_weights(base.decoder.weights, data.names)
         features = FeaturesSource(cache=options.cache, store=options.features, unreadable=options.unreadable)
         prepared = prepare(base, data, encoders, options.cache, features)
+        base = with_steps(base, len(prepared.train))
         language = base.language.weights(base.decoder, prepared.tokenizer, base.vocabulary, data.names, options.cache)
         job = partial(ArmJob, prepared=prepared.folder, language=language, metrics=options.metrics)
         jobs = [
             job(
                 arm=arm,
-                experiment=replace(ARMS[arm].make(base), seed=seed),
+                experiment=replace(base if base.init_from else ARMS[arm].make(base), seed=seed),
                 out=place,
                 pictures=COUNT if seed == base.seed else 0,  # of one seed: pictures of the others look alike
             )
@@ -200,7 +217,7 @@ class _Study:
                     progress.finish(job.name, f"CIDEr {100 * cider:.1f}")
                 else:
                     self.log.message(job, message)
-                    progress.update(job.name, message.step, **_shown(message.values))
+                    progress.update(job.name, message.step, **shown_values(message.values))
         return failed
 
     def _take(self, job: ArmJob, result: dict[str, Any]) -> float:
@@ -293,9 +310,3 @@ class _Study:
             best = max(trained, key=lambda row: row.metrics["CIDEr"].mean).arm
             seed, scores = max(self.scores[best].items(), key=lambda item: item[1].corpus["CIDEr"])
             self.log.model(self.taken[best, seed], scores, self.prepared.dev_images[0].path)
-
-
-def _shown(values: Mapping[str, float]) -> dict[str, float]:
-    """What the progress line shows of a worker's values."""
-    names = {"loss.total": "loss", "dev.cider": "cider", "images_per_cpu_s": "images_per_s"}
-    return {names[name]: value for name, value in values.items() if name in names}

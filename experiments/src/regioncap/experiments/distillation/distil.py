@@ -4,13 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from regioncap.decoder import CaptionTokenizer, Gpt2DecoderConfig, SearchConfig
 from regioncap.experiments.cache import cache_folder
@@ -21,17 +18,17 @@ from regioncap.experiments.config_io import to_dict
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.distillation.objective import DistilObjectiveConfig
 from regioncap.experiments.distillation.student import make_student, student_experiment
-from regioncap.experiments.distillation.targets import TargetKind, Targets, make_targets
-from regioncap.experiments.distillation.teacher_table import TeacherTable, make_table
+from regioncap.experiments.distillation.targets import TargetKind, make_targets
+from regioncap.experiments.distillation.teacher_table import make_table
 from regioncap.experiments.distillation.timing import caption_times
 from regioncap.experiments.evaluate import DataFolder
 from regioncap.experiments.generate import generate_over
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
 from regioncap.experiments.prepare import Prepared, prepare
-from regioncap.experiments.progress import StudyProgress
+from regioncap.experiments.progress import StudyProgress, shown_values
 from regioncap.experiments.scores_file import write_scores
-from regioncap.experiments.training.phases import TrainConfig
-from regioncap.experiments.training.train import Trained, fit
+from regioncap.experiments.training.config import TrainConfig
+from regioncap.experiments.training.engine import STATE, Keeping, Trained, fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +83,7 @@ def distil(folder: Path, config: DistilConfig, options: DistilOptions) -> dict[s
         prepared = prepare(teacher.experiment, read_data(source, options.cache), encoders, options.cache)
         _check_vocabulary(teacher.tokenizer, prepared.tokenizer, folder)
         kept = options.cache / "distil" / _digest(weights_digest(folder), prepared.folder.name)
-        history: list[dict[str, int | float]] = []
-        trained = _train(experiment, config, teacher.captioner, prepared, scorer, kept, history)
+        trained = _train(experiment, config, teacher.captioner, prepared, scorer, kept)
         captioner = trained.captioner
         parts = generate_over(captioner, prepared.dev, prepared.tokenizer, experiment.search, describe="caption images")
         texts = [text for part in parts for text in part.texts]
@@ -103,7 +99,7 @@ def distil(folder: Path, config: DistilConfig, options: DistilOptions) -> dict[s
         "parameters": {"teacher": _sizes(teacher.captioner), "student": _sizes(captioner)},
         "train_cpu_s": trained.cpu_s,
         "ms_per_caption": _times(teacher.captioner, captioner, prepared, experiment.search, options.timed_images),
-        "history": history,
+        "history": trained.history,
     }
     (options.out / "result.json").write_text(json.dumps(result, indent=1))
     return result
@@ -116,9 +112,9 @@ def _train(
     prepared: Prepared,
     scorer: CaptionScorer,
     kept: Path,
-    history: list[dict[str, int | float]],
 ) -> Trained:
-    """Train a student from fresh weights of prefix and decoder; `kept` is where what the teacher says is kept.
+    """Train a student from fresh weights of prefix and decoder; `kept` is where what the teacher says is kept, and the
+    state from which the same call goes on after a kill.
 
     With weight 0 the teacher is asked for nothing but its own captions, where `targets` wants them.
     """
@@ -132,13 +128,13 @@ def _train(
             teacher, prepared, targets, temperature=lesson.temperature, top=lesson.top, folder=kept / _digest(asked)
         )
     student = make_student(experiment, teacher, prepared)
+    key = _digest(to_dict(experiment), to_dict(config))
+    keeping = Keeping(state=kept / key / STATE, key=key)
     with StudyProgress(1) as progress:
         progress.start("student", experiment.train.steps)
 
         def report(step: int, values: Mapping[str, float]) -> None:
-            history.append({"step": step, **values})
-            shown = {"loss.total": "loss", "dev.cider": "cider", "images_per_cpu_s": "images_per_s"}
-            progress.update("student", step, **{shown[name]: x for name, x in values.items() if name in shown})
+            progress.update("student", step, **shown_values(values))
 
         trained = fit(
             student,
@@ -146,30 +142,13 @@ def _train(
             prepared,
             scorer,
             report,
-            objective=lesson.build(),
-            draw=partial(_draw, targets, table),
+            objective=lesson.build(targets, table),
             free=lambda captioner, phase: student.free(phase),
+            keeping=keeping,
         )
         progress.finish("student", f"{trained.cpu_s:.0f} CPU s")
+    keeping.state.unlink(missing_ok=True)
     return trained
-
-
-def _draw(
-    targets: Targets, table: TeacherTable | None, rows: Int[Tensor, " B"], captions: int, order: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Captions of a batch, drawn as `CaptionTensors.pick` does, with what the teacher says of each."""
-    total = targets.tokens.shape[1]
-    if captions >= total:
-        columns = torch.arange(total).expand(len(rows), -1)
-    else:
-        columns = torch.rand(len(rows), total, generator=order).argsort(dim=1)[:, :captions]  # B C2
-    tokens, mask = targets.tokens[rows[:, None], columns], targets.mask[rows[:, None], columns]
-    longest = int(mask.sum(-1).max())
-    tokens, mask = tokens[..., :longest], mask[..., :longest]
-    real = mask[..., 1:]
-    if table is None:
-        return tokens, mask, torch.zeros(*real.shape, 0, dtype=torch.long), torch.zeros(*real.shape, 0)
-    return tokens, mask, *table.at(rows, columns, real)
 
 
 def _times(

@@ -1,14 +1,19 @@
 """What a student minimises: the captions' cross-entropy, and its distance from the teacher's word distributions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from regioncap.encoders import ImageFeatures
 from regioncap.experiments.captioner import Captioner, Condition
-from regioncap.experiments.training.objectives.caption import Losses
+from regioncap.experiments.distillation.targets import Targets
+from regioncap.experiments.distillation.teacher_table import TeacherTable
+from regioncap.experiments.training.objectives.objective import Losses, Objective
+from regioncap.experiments.training.objectives.objective import Targets as Drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,42 +36,62 @@ class DistilObjectiveConfig:
         if self.top < 1:
             raise ValueError(f"objective.top must be at least 1, got {self.top}")
 
-    def build(self) -> "DistilObjective":
-        """The objective as a function of a captioner and a batch."""
-        return DistilObjective(self)
+    def build(self, targets: Targets, table: TeacherTable | None) -> "DistilObjective":
+        """The objective over these captions; `table` is what the teacher says of them, None with `weight` 0."""
+        return DistilObjective(self, targets, table)
 
 
-class DistilObjective:
-    """L = (1 - weight) L_gen + weight temperature^2 KL(teacher || student), mean over real tokens.
+class DistilObjective(Objective):
+    """L = (1 - weight) L_gen + weight temperature^2 KL(teacher || student), means over real tokens.
 
     The factor keeps the size of the gradient when the temperature changes. Neither the alignment nor the gate of
     eq. 19 has a say: what they train is the teacher's, and frozen.
     """
 
-    def __init__(self, config: DistilObjectiveConfig) -> None:
+    def __init__(self, config: DistilObjectiveConfig, targets: Targets, table: TeacherTable | None) -> None:
+        super().__init__()
         self.config = config
+        self._targets, self._table = targets, table
 
-    def __call__(
-        self,
-        captioner: Captioner,
-        condition: Condition,
-        tokens: Int[Tensor, "B C T"],
-        mask: Bool[Tensor, "B C T"],
-        words: Int[Tensor, "B C T-1 k"],
-        shares: Float[Tensor, "B C T-1 k"],
-    ) -> Losses:
-        """`words` and `shares`: the teacher's likeliest words after each token and their softened probabilities."""
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Term -> its weight in the sum."""
+        if not self.config.weight:
+            return {"generation": 1.0}
+        return {"generation": 1 - self.config.weight, "teacher": self.config.weight * self.config.temperature**2}
+
+    def targets(self, rows: Int[Tensor, "B"], captions: int, chance: torch.Generator) -> Drawn:
+        """Tokens and mask B C T, drawn as `CaptionTensors.pick` does, and the teacher's likeliest words after each
+        token with their softened probabilities, B C T-1 k."""
+        total = self._targets.tokens.shape[1]
+        if captions >= total:
+            columns = torch.arange(total).expand(len(rows), -1)
+        else:
+            columns = torch.rand(len(rows), total, generator=chance).argsort(dim=1)[:, :captions]  # B C2
+        tokens, mask = self._targets.tokens[rows[:, None], columns], self._targets.mask[rows[:, None], columns]
+        longest = int(mask.sum(-1).max())
+        tokens, mask = tokens[..., :longest], mask[..., :longest]
+        if self._table is None:
+            return tokens, mask
+        return tokens, mask, *self._table.at(rows, columns, mask[..., 1:])
+
+    def counts(self, images: ImageFeatures, targets: Drawn) -> Mapping[str, int]:
+        """Tokens to be said."""
+        tokens = int(targets[1][..., 1:].sum())
+        return dict.fromkeys(self.weights, tokens)
+
+    def forward(self, captioner: Captioner, condition: Condition, targets: Drawn) -> Losses:
+        """Both terms of a part of a batch."""
+        tokens, mask = targets[:2]
         prefix, real = condition.prefix, mask[..., 1:]
         logits = captioner.decoder(prefix.embeddings, prefix.valid, tokens[..., :-1], real, prefix.added, prefix.bias)
         logits = logits[real].float()  # n V
-        generation = F.cross_entropy(logits, tokens[..., 1:][real])
-        nothing = generation.new_zeros(())
-        total = generation
+        terms = {"generation": F.cross_entropy(logits, tokens[..., 1:][real])}
         if self.config.weight:
+            words, shares = targets[2:]
             divergence = divergence_from(logits / self.config.temperature, words[real], shares[real])
-            total = (1 - self.config.weight) * generation
-            total = total + self.config.weight * self.config.temperature**2 * divergence.mean()
-        return Losses(generation=generation, alignment=nothing, gate=nothing, total=total)
+            terms["teacher"] = divergence.mean()
+        return Losses(terms=terms)
 
 
 def divergence_from(

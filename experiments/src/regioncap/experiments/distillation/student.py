@@ -7,7 +7,8 @@ from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.prepare import Prepared
-from regioncap.experiments.training.phases import PhaseConfig, TrainConfig
+from regioncap.experiments.training.config import TrainConfig
+from regioncap.experiments.training.phases import PhaseConfig
 
 
 class Student(Captioner):

@@ -60,7 +60,8 @@ def word_retrieval(
     for name, bank in (("scene", guidance.scene_bank), ("detail", guidance.detail_bank)):
         if parts[name]:
             first = torch.cat(parts[name])
-            right = _found(first, caption_shares([image.captions for image in images], bank), torch.arange(len(first)), bank)
+            shares = caption_shares([image.captions for image in images], bank)
+            right = _found(first, shares, torch.arange(len(first)), bank)
             figures |= {f"{name}.{key}": value for key, value in _at(right, IMAGE_DEPTH).items()}
     if named_words and of_regions is not None:
         right = _found(torch.cat(named_words), of_regions.shares, torch.cat(named_places), guidance.detail_bank)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,14 +35,20 @@ def same_count(captions: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]
     return tuple(tuple(own[i % len(own)] for i in range(most)) for own in captions)
 
 
-def batches(images: int, size: int, steps: int, seed: int) -> Iterator[Int[Tensor, "B"]]:
-    """`steps` batches of image rows: every epoch a permutation of its own that (seed, epoch) alone decides.
+def batch_of(images: int, size: int, step: int, seed: int) -> Int[Tensor, "B"]:
+    """The image rows of a step (from 0): every epoch is a permutation of its own that (seed, epoch) alone decides.
 
     A batch never crosses an epoch's end; a last batch short of `size` is left out, unless the data set is smaller.
     """
-    per_epoch = max(1, images // size)
-    for step in range(steps):
-        epoch, position = divmod(step, per_epoch)
-        if position == 0:
-            order = torch.randperm(images, generator=torch.Generator().manual_seed(hash((seed, epoch)) % 2**63))
-        yield order[position * size : (position + 1) * size]
+    epoch, position = divmod(step, max(1, images // size))
+    return _order(images, seed, epoch)[position * size : (position + 1) * size]
+
+
+def batches(images: int, size: int, steps: int, seed: int) -> Iterator[Int[Tensor, "B"]]:
+    """The batches of `steps` steps, one after the other."""
+    return (batch_of(images, size, step, seed) for step in range(steps))
+
+
+@lru_cache(maxsize=2)
+def _order(images: int, seed: int, epoch: int) -> Int[Tensor, "n"]:
+    return torch.randperm(images, generator=torch.Generator().manual_seed(hash((seed, epoch)) % 2**63))

@@ -10,14 +10,15 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from regioncap.encoders import AugmentConfig, ImageEncoder, ImageFeatures, augment
+from regioncap.encoders.store import FeatureStore
 
 
 @runtime_checkable
 class TrainingImages(Protocol):
     """Gives the features of training images by their rows."""
 
-    def images(self, rows: Int[Tensor, "B"]) -> ImageFeatures:
-        """The features of these images, in this order."""
+    def at(self, step: int, rows: Int[Tensor, "B"]) -> ImageFeatures:
+        """The features of these images, in this order, as training sees them at a step (from 0)."""
         ...
 
 
@@ -41,23 +42,39 @@ class TrainingImagesConfig:
             )
 
 
-class OnTheFlyImages:
-    """Read, change and encode pictures when they are asked for: an encoder with the store's interface.
+class StoredImages:
+    """Images as a store has them, the same at every step."""
 
-    The same seed and order of calls give the same changes. Nothing takes a gradient.
+    def __init__(self, store: FeatureStore) -> None:
+        self._store = store
+
+    def at(self, step: int, rows: Int[Tensor, "B"]) -> ImageFeatures:
+        """The features of these images, in this order."""
+        return self._store.images(rows)
+
+
+class OnTheFlyImages:
+    """Read, change and encode pictures when they are asked for.
+
+    How a picture changes is the matter of seed, step and picture alone: not of the batch, nor of what was asked for
+    before. Nothing takes a gradient.
     """
 
     def __init__(self, encoder: ImageEncoder, paths: Sequence[Path], config: AugmentConfig, seed: int) -> None:
-        self.encoder, self.paths, self.config = encoder, paths, config
-        self._draw = torch.Generator().manual_seed(seed)
+        self.encoder, self.paths, self.config, self.seed = encoder, paths, config, seed
         if isinstance(encoder, nn.Module):
             encoder.eval()
 
-    def images(self, rows: Int[Tensor, "B"]) -> ImageFeatures:
-        """The features of these images, in this order."""
-        views = [self.encoder.load(self.paths[row]) for row in rows.tolist()]
-        if self.config.changes:
-            views = [augment(view, self.config, self._draw) for view in views]
+    def at(self, step: int, rows: Int[Tensor, "B"]) -> ImageFeatures:
+        """The features of these images, in this order, each changed as this step has it."""
+        views = [self._view(step, row) for row in rows.tolist()]
         # Training's half precision is not the encoder's: what is stored was computed without it.
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             return self.encoder(*(torch.stack(column) for column in zip(*views, strict=True)))
+
+    def _view(self, step: int, row: int) -> tuple[Tensor, ...]:
+        view = self.encoder.load(self.paths[row])
+        if not self.config.changes:
+            return view
+        chance = torch.Generator().manual_seed(hash((self.seed, step, row)) % 2**63)
+        return augment(view, self.config, chance)

@@ -16,6 +16,7 @@ from regioncap.experiments.language import load_language, refuse_leaked_weights
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.prepare import Prepared, open_prepared, prepare
+from regioncap.experiments.training.length import with_steps
 from regioncap.experiments.training.train import train
 from regioncap.experiments.tuning.locks import held
 from regioncap.experiments.tuning.trial_job import Inputs, InputsMaker, Point, SeedCurves, TrialJob, TrialResult
@@ -86,6 +87,7 @@ def make_inputs(experiment: Experiment, maker: InputsMaker) -> Made:
         refuse_leaked_weights(experiment.decoder.weights, data.names)
         source = FeaturesSource(cache=maker.cache, store=maker.features, unreadable=maker.unreadable)
         prepared = prepare(experiment, data, encoders, maker.cache, source)
+        experiment = with_steps(experiment, len(prepared.train))
         language = experiment.language.weights(
             experiment.decoder, prepared.tokenizer, experiment.vocabulary, data.names, maker.cache
         )

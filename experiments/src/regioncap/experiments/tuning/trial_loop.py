@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from regioncap.experiments.config_io import to_dict
 from regioncap.experiments.prepare import dev_split
-from regioncap.experiments.progress import StudyProgress
+from regioncap.experiments.progress import StudyProgress, shown_values
 from regioncap.experiments.tuning.budget import OWN, Budget
 from regioncap.experiments.tuning.figures import save_figures, tuning_figures
 from regioncap.experiments.tuning.options import TuneOptions
@@ -151,9 +151,7 @@ class TrialLoop:
             self.workers.answer(trial.number, go_on)
         values = {name: 100 * value if name == "dev.cider" else value for name, value in point.values.items()}
         self.runs.curve(trial.number, point.step, values)
-        seen = {"loss": "loss.total", "cider": "dev.cider", "images_per_s": "images_per_cpu_s"}
-        said = {name: point.values[key] for name, key in seen.items() if key in point.values}
-        self.progress.update(_name(trial), point.step, **said)
+        self.progress.update(_name(trial), point.step, **shown_values(point.values))
 
     def _goes_on(self, trial: Trial, evaluation: int, cider: float) -> bool:
         if not self.single:  # Optuna has no curve for several objectives
