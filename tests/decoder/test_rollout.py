@@ -47,14 +47,19 @@ def test_equals_a_loop_of_whole_forward_passes(small: Any) -> None:
     assert min(lengths) < T == max(lengths)  # some end, some are cut
 
 
-def test_log_p_is_what_token_losses_give(small: Any) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.4, 2.0])
+def test_log_p_is_what_token_losses_give(small: Any, temperature: float) -> None:
     """What a policy gradient multiplies is the log p of what was drawn."""
     decoder, (prefix, valid) = small.decoder(2), small.prefixes(2, images=5)
-    drawn = draw_captions(decoder.incremental(), prefix, valid, torch.rand(5, 4, T))
+    uniform = torch.rand(5, 4, T, generator=torch.Generator().manual_seed(0))
+    drawn = draw_captions(decoder.incremental(), prefix, valid, uniform, temperature=temperature)
     tokens = torch.cat([torch.full((5, 4, 1), BOS), drawn.tokens], dim=-1)
     mask = torch.arange(tokens.shape[-1]) <= drawn.lengths[..., None]
     with torch.no_grad():
-        losses = decoder.token_losses(prefix, valid, tokens, mask)
+        losses = decoder.token_losses(prefix, valid, tokens, mask, temperature=temperature)
+        logits = decoder(prefix, valid, tokens[..., :-1], mask[..., 1:]) / temperature
+    said = tokens[..., 1:, None]
+    assert torch.allclose(losses, -logits.log_softmax(-1).gather(-1, said)[..., 0] * mask[..., 1:], atol=1e-4)
     assert torch.allclose(-losses, drawn.log_probs, atol=1e-4)
 
 

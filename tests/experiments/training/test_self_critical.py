@@ -44,7 +44,7 @@ def captioner(make_captioner: Callable[[str], Captioner]) -> Iterator[Captioner]
 
 
 def objective(lessons: Lessons, **fields: Any) -> SelfCritical:
-    return SelfCriticalConfig(**{"samples": 4, "max_new_tokens": 6, **fields}).build(lessons, 32)
+    return SelfCriticalConfig(**{"samples": 4, "max_new_tokens": 6, "temperature": 1.0, **fields}).build(lessons, 32)
 
 
 def targets(told: SelfCritical, rows: Tensor = ROWS, seed: int = 0) -> Targets:
@@ -104,14 +104,16 @@ def reward_of(told: SelfCritical, row: int, ids: list[int]) -> float:
     return float(told._reward.score(np.array([row]), told._texts([ids]))[0])
 
 
-@pytest.mark.parametrize("baseline", ["others", "greedy"])
-@pytest.mark.parametrize("end", ["word", "silent"])
+@pytest.mark.parametrize(
+    ("baseline", "end", "temperature"),
+    [("others", "word", 1.0), ("others", "silent", 1.0), ("greedy", "word", 1.0), ("others", "word", 1.3)],
+)
 def test_gradient_is_that_of_reinforce_written_out(
-    captioner: Captioner, prepared: Prepared, lessons: Lessons, baseline: str, end: str
+    captioner: Captioner, prepared: Prepared, lessons: Lessons, baseline: str, end: str, temperature: float
 ) -> None:
     """Each caption's log p from the decoder's forward pass, its reward from pycocoevalcap; down to the adapter."""
     captioner.eval()
-    told = objective(lessons, baseline=baseline, end=end)
+    told = objective(lessons, baseline=baseline, end=end, temperature=temperature)
     given = targets(told)
     found = told(captioner, seen(captioner, prepared), given)
     ours = gradients(found, told.weights, captioner)
@@ -121,7 +123,7 @@ def test_gradient_is_that_of_reinforce_written_out(
     prefix, decoder = condition.prefix, captioner.decoder.eval()
     stepping = decoder.incremental()
     drawn = draw_captions(
-        stepping, prefix.embeddings.detach(), prefix.valid, given[1], prefix.added, prefix.bias.detach()
+        stepping, prefix.embeddings.detach(), prefix.valid, given[1], prefix.added, prefix.bias.detach(), temperature
     )
     greedy = search(
         stepping,
@@ -152,7 +154,7 @@ def test_gradient_is_that_of_reinforce_written_out(
                 prefix.bias[one],
             )[0, 0]
             for t, word in enumerate(ids[k]):
-                total = total - (rewards[k] - base) * logits[t].log_softmax(-1)[word] / 12
+                total = total - (rewards[k] - base) * (logits[t] / temperature).log_softmax(-1)[word] / 12
     captioner.zero_grad(set_to_none=True)
     total.backward()
     assert found.terms["policy"].item() == pytest.approx(total.item(), abs=1e-4)
@@ -354,6 +356,7 @@ def test_training_raises_the_reward(captioner: Captioner, prepared: Prepared, le
     [
         ({"samples": 1}, r"objective\.samples must be at least 2 where objective\.baseline is others, got 1"),
         ({"samples": 0, "baseline": "greedy"}, r"at least 1 where objective\.baseline is greedy, got 0"),
+        ({"temperature": 0.0}, r"objective\.temperature must be positive, got 0"),
         ({"max_new_tokens": 0}, r"objective\.max_new_tokens must be at least 1, got 0"),
         ({"generation_weight": -1.0}, r"objective\.generation_weight must not be negative, got -1"),
     ],

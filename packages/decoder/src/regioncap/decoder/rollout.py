@@ -1,6 +1,7 @@
 """Captions drawn word by word, several of each image at once."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,9 +24,11 @@ def draw_captions(
     uniform: Float[Tensor, "B n T"],
     added: Float[Tensor, "B H"] | None = None,
     bias: Float[Tensor, "B V"] | None = None,
+    temperature: float = 1.0,
 ) -> Captions:
     """n captions of each image, of T tokens at most, drawn from p(caption | image) itself and of each other apart.
 
+    p is the softmax of logits / `temperature`, whose log `Gpt2Decoder.token_losses` gives for the same temperature.
     Unlike `search`, nothing is forbidden, cut off or drawn again: a policy gradient needs samples of what the decoder
     says, its special tokens and repeated captions among them. `uniform` in [0, 1) decides every word, by inverting the
     cumulative distribution, so what is drawn depends on no batch-mates and on no device's random numbers. In the order
@@ -46,7 +49,7 @@ def draw_captions(
         logits=logits,
         state=state,
     )
-    return roll_out(decoder, begun, uniform, _choose)
+    return roll_out(decoder, begun, uniform, partial(_choose, temperature))
 
 
 def roll_out(decoder: IncrementalGpt2, begun: Underway, uniform: Float[Tensor, "A n T"], choose: Choose) -> Captions:
@@ -84,9 +87,9 @@ def roll_out(decoder: IncrementalGpt2, begun: Underway, uniform: Float[Tensor, "
     )
 
 
-def _choose(logits: Tensor, said: Tensor, uniform: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+def _choose(temperature: float, logits: Tensor, said: Tensor, uniform: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """The word at which the cumulative probability passes `uniform`."""
-    log_p = logits.log_softmax(-1)
+    log_p = (logits / temperature).log_softmax(-1)
     check_finite(log_p.amax(-1), images, said.shape[1] + 1)
     cumulative = log_p.exp().cumsum(-1, dtype=torch.float64)
     level = uniform.to(torch.float64) * cumulative[:, -1]

@@ -28,6 +28,9 @@ class SelfCriticalConfig:
     baseline: Literal["others", "greedy"] = "others"
     """What a caption has to beat: the mean reward of its image's `others` (Luo 2020, arXiv 2003.09971), or that of
     what `greedy` search says, as in Rennie et al. 2017."""
+    temperature: float = 0.5
+    """Of the softmax that captions are drawn from and made likelier in. Search looks for the likeliest captions: below
+    1, those near them are drawn, and they rather than the whole distribution are what gets better."""
     max_new_tokens: int = 30
     """Longest drawn caption, eos included."""
     end: Literal["word", "silent"] = "word"
@@ -43,6 +46,8 @@ class SelfCriticalConfig:
                 f"objective.samples must be at least {least} where objective.baseline is {self.baseline}, got "
                 f"{self.samples}"
             )
+        if not self.temperature > 0:
+            raise ValueError(f"objective.temperature must be positive, got {self.temperature}")
         if self.max_new_tokens < 1:
             raise ValueError(f"objective.max_new_tokens must be at least 1, got {self.max_new_tokens}")
         if not self.generation_weight >= 0:
@@ -58,11 +63,12 @@ class SelfCritical(Objective):
 
         L = -1 / (B K) sum_bk (r_bk - base_bk) log p(c_bk | image b),   c_bk ~ p,   base_bk = mean_{j != k} r_bj
     so that dL/dtheta is, in expectation, -dE[r]/dtheta. r is CIDEr-D against the image's training captions, with
-    document frequencies of all training captions. Captions are drawn from p itself: no temperature, no nucleus, no
-    forbidden words, repeated captions kept. The decoder's dropout is off for what is drawn and for log p alike;
-    that before the prefix is as it was when the prefix was computed, and the gradient goes through the prefix into
-    graph and guidance. What is drawn is decided by the numbers in `targets`, whichever way a batch is split.
-    Departs from the source: the baseline (see `SelfCriticalConfig`).
+    document frequencies of all training captions. p is the softmax of logits / temperature, and captions are drawn
+    from p itself: no nucleus, no forbidden words, repeated captions kept. The decoder's dropout is off for what is
+    drawn and for log p alike; that before the prefix is as it was when the prefix was computed. The gradient goes
+    through the prefix into graph and guidance. What is drawn is decided by the numbers in `targets`, whichever way a
+    batch is split.
+    Departs from the source: the baseline and the temperature (see `SelfCriticalConfig`).
     B images, K samples, T tokens.
     """
 
@@ -105,7 +111,7 @@ class SelfCritical(Objective):
             tokens = torch.cat([drawn.tokens.new_full((*drawn.lengths.shape, 1), decoder.bos), drawn.tokens], dim=-1)
             mask = torch.arange(tokens.shape[-1], device=tokens.device) <= drawn.lengths[..., None]
             surprise = decoder.token_losses(
-                prefix.embeddings, prefix.valid, tokens, mask, prefix.added, prefix.bias
+                prefix.embeddings, prefix.valid, tokens, mask, prefix.added, prefix.bias, self.config.temperature
             ).sum(-1)  # B K
         if baseline is None:
             baseline = (rewards.sum(1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
@@ -131,7 +137,9 @@ class SelfCritical(Objective):
         bias = None if prefix.bias is None else prefix.bias.float()
         seen = prefix.embeddings.float()
         with torch.autocast(seen.device.type, enabled=False):
-            drawn = draw_captions(decoder, seen, prefix.valid, uniform.to(seen.device), added, bias)
+            drawn = draw_captions(
+                decoder, seen, prefix.valid, uniform.to(seen.device), added, bias, self.config.temperature
+            )
             if self.config.baseline == "others":
                 return drawn, None
             greedy = SearchConfig(beams=1, max_new_tokens=self.config.max_new_tokens)
