@@ -77,10 +77,12 @@ class Stepper:
             last = number == len(parts) - 1
             with self._gradients_meet(last):
                 held_out = on_device(self._prepared.held_out(part.rows), processes.device)
-                total, terms, observed = self._forward(part.images, held_out, part.targets, share, observe and last)
+                total, terms, seen = self._forward(part.images, held_out, part.targets, share, observe)
                 processes.accelerator.backward(total * processes.count)
             for name, term in (terms | {"total": total.detach()}).items():
                 sums[name] = sums.get(name, 0.0) + term.item()
+            for name, value in seen.items():
+                observed[name] = observed.get(name, 0.0) + value * len(part.rows) / len(rows)
         norms = gradient_norms(self._captioner) if observe and config.precision != "fp16" else {}
         norm = float(processes.accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm))
         sums = processes.total(sums)
@@ -90,7 +92,7 @@ class Stepper:
             return {}, len(rows)
         rates = {f"lr.{group['name']}": float(group["lr"]) for group in self.optimizer.param_groups}
         losses = {f"loss.{name}": value for name, value in sums.items()}
-        return losses | {"gradient_norm": norm} | norms | rates | observed, len(rows)
+        return losses | {"gradient_norm": norm} | norms | rates | processes.total(observed), len(rows)
 
     def _parts(self, step: int, rows: Int[Tensor, "B"]) -> list[_Part]:
         """This process's share of a batch, of which every process draws all targets."""
