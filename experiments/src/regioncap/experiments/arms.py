@@ -14,7 +14,7 @@ RETRIEVAL = "retrieval floor"
 """The row that is no captioner: the caption of the nearest training image."""
 BEFORE = "before"
 """The row of the checkpoint that a run goes on from (`init_from`)."""
-UNTRAINED: Mapping[str, str] = {
+UNTRAINED = {
     RETRIEVAL: "the first caption of the nearest training image, by the CLIP-style head",
     BEFORE: "the checkpoint that training went on from",
 }

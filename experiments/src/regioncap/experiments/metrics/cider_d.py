@@ -21,10 +21,10 @@ class CiderDScorer:
     def __init__(self, references: Sequence[Sequence[str]]) -> None:
         if not references:
             raise ValueError("there are no references to score against: give those of one image at the least")
-        for image, own in enumerate(references):
+        for number, own in enumerate(references):
             if isinstance(own, str) or not own:
                 got = "one string" if isinstance(own, str) else "none"
-                raise ValueError(f"image {image} needs a list of references, at least one, got {got}")
+                raise ValueError(f"image {number} needs a list of references, at least one, got {got}")
         captions = [caption for own in references for caption in own]
         image = np.repeat(np.arange(len(references)), [len(own) for own in references])
         self._images = len(references)

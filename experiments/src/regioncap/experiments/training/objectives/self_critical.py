@@ -157,7 +157,7 @@ class SelfCritical(Objective):
         scores = torch.from_numpy(self._reward.score(images, self._texts(said)))
         return scores.view(captions.lengths.shape).to(captions.tokens.device, torch.float32)
 
-    def _texts(self, captions: Sequence[Sequence[int]]) -> list[str]:
+    def _texts(self, captions: Sequence[list[int]]) -> list[str]:
         eos = self._tokenizer.eos
         ended = [bool(ids) and ids[-1] == eos for ids in captions]
         texts = self._tokenizer.tokenizer.batch_decode(
