@@ -10,7 +10,7 @@ caption = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), min_size=1, max_s
 
 
 def ours(references: list[list[str]], candidates: list[str]) -> list[float]:
-    index = NgramIndex.learn([text for group in references for text in group])
+    index, _ = NgramIndex.learn([text for group in references for text in group])
     owner = [number for number, group in enumerate(references) for _ in group]
     truth = index.number([text for group in references for text in group])
     return rouge.rouge_l(truth, index.number(candidates), rouge.np.array(owner)).tolist()

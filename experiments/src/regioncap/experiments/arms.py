@@ -12,6 +12,15 @@ from regioncap.guidance import NoGuidanceConfig, SemanticGuidanceConfig
 
 RETRIEVAL = "retrieval floor"
 """The row that is no captioner: the caption of the nearest training image."""
+BEFORE = "before"
+"""The row of the checkpoint that a run goes on from (`init_from`)."""
+UNTRAINED = {
+    RETRIEVAL: "the first caption of the nearest training image, by the CLIP-style head",
+    BEFORE: "the checkpoint that training went on from",
+}
+"""Rows that train nothing, and what they are."""
+SELF_CRITICAL = "self-critical"
+"""The run that goes on with captions of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,3 +176,13 @@ STANDARD = (
     "no edges",
 )
 """The arms of a study that names none; the others answer questions of their own."""
+
+_GOING_ON = {
+    SELF_CRITICAL: Arm(make=full, against=BEFORE, says="goes on with captions of its own, rewarded by CIDEr-D"),
+}
+"""Runs that are no rows of a study."""
+
+
+def arm_named(name: str) -> Arm | None:
+    """A row of the study or a run that goes on from a checkpoint; None for a row that no training makes."""
+    return ARMS.get(name, _GOING_ON.get(name))

@@ -23,6 +23,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap measure-words CHECKPOINT               how often guidance finds the words that people use
   regioncap sweep-search CHECKPOINT --out DIR      what greedy tokens, beams and precisions cost and give
   regioncap pretrain-decoder FILE --out DIR        a decoder that has its language from text: --decoder.weights DIR
+  regioncap self-critical CHECKPOINT --out DIR     trains on, with captions of its own that CIDEr-D rewards
   regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
   regioncap report DIR --out FILE.html             a study as one page: tables, curves, costs, gallery
   regioncap dashboard                              MLflow in the browser, over the studies under runs/
@@ -46,6 +47,7 @@ _WHERE = {
     "sweep-search": "search:sweep_search_command",
     "pretrain-decoder": "language:pretrain_command",
     "distil": "distil:distil_command",
+    "self-critical": "self_critical:self_critical_command",
     "score": "metrics:score_command",
     "report": "report:report_command",
     "dashboard": "dashboard:dashboard_command",

@@ -17,6 +17,7 @@ from regioncap.experiments.language import LanguageConfig
 from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.images import TrainingImagesConfig
 from regioncap.experiments.training.objectives.caption import CaptionObjectiveConfig
+from regioncap.experiments.training.objectives.self_critical import SelfCriticalConfig
 from regioncap.experiments.training.phases import PhaseConfig, check_phases
 from regioncap.experiments.vocabulary import VocabularyConfig
 from regioncap.graph import FusionConfig, GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
@@ -47,7 +48,7 @@ class Experiment:
     guidance: SemanticGuidanceConfig | NoGuidanceConfig = field(default_factory=SemanticGuidanceConfig)
     prefix: TokenPrefixConfig | FusedPrefixConfig = field(default_factory=TokenPrefixConfig)
     decoder: Gpt2DecoderConfig = field(default_factory=Gpt2DecoderConfig)
-    objective: CaptionObjectiveConfig = field(default_factory=CaptionObjectiveConfig)
+    objective: CaptionObjectiveConfig | SelfCriticalConfig = field(default_factory=CaptionObjectiveConfig)
     phase1: PhaseConfig = field(default_factory=PhaseConfig)
     phase2: PhaseConfig = field(default_factory=PhaseConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from regioncap.experiments.arms import ARMS, RETRIEVAL, STANDARD
+from regioncap.experiments.arms import ARMS, RETRIEVAL, STANDARD, UNTRAINED, arm_named
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config import Experiment
@@ -30,12 +30,12 @@ from regioncap.experiments.prepare import Prepared, dev_split, prepare
 from regioncap.experiments.progress import StudyProgress, shown_values
 from regioncap.experiments.report import StudyRow, print_table, write_study
 from regioncap.experiments.reporting.rows import ScoredRun, study_rows
-from regioncap.experiments.retrieval import retrieve
 from regioncap.experiments.scores_file import SCORES, write_scores
 from regioncap.experiments.study_file import write_study_file
 from regioncap.experiments.study_log import StudyLog
 from regioncap.experiments.training.length import with_steps
 from regioncap.experiments.training.processes import rank, world
+from regioncap.experiments.untrained import untrained_captions
 from regioncap.experiments.worker import ArmJob, finished, follow
 from regioncap.experiments.workers import ArmWorkers
 
@@ -189,7 +189,7 @@ class _Study:
             kept = f"{len(jobs) - len(todo)} of {len(jobs)} arms were finished before and are kept; {len(todo)} to go"
             print(f"{kept}. To run them anew, remove {self.options.out}", flush=True)
         if not todo:
-            self._score_floor()
+            self._score_untrained()
             return {}
         steps = self.base.train.steps
         with (
@@ -199,7 +199,7 @@ class _Study:
             for job, message in workers:
                 if message is not None and RETRIEVAL not in self.scores:
                     # Not before arms train: SPICE parses the references first, for a minute or more.
-                    self._score_floor()
+                    self._score_untrained()
                 if message is None:
                     for left in (job.out / _LOGGED, job.out / "error.txt"):
                         left.unlink(missing_ok=True)
@@ -232,12 +232,11 @@ class _Study:
             (job.out / _LOGGED).touch()
         return scores.corpus["CIDEr"]
 
-    def _score_floor(self) -> None:
-        """The row that trains nothing: retrieval by g."""
-        captions = retrieve(self.prepared)
-        scores = self._scored(self.options.out / RETRIEVAL, captions)
-        self.scores[RETRIEVAL] = {self.base.seed: scores}
-        self.results[RETRIEVAL] = {self.base.seed: {"parameters": 0, "train_cpu_s": 0.0, "history": []}}
+    def _score_untrained(self) -> None:
+        """The rows that train nothing."""
+        for row, captions in untrained_captions(self.base, self.prepared):
+            self.scores[row] = {self.base.seed: self._scored(self.options.out / row, captions)}
+            self.results[row] = {self.base.seed: {"parameters": 0, "train_cpu_s": 0.0, "history": []}}
 
     def _scored(self, folder: Path, captions: Mapping[str, str]) -> Scores:
         """Score captions of the dev images and keep the scores beside them."""
@@ -292,10 +291,10 @@ class _Study:
                 for seed, result in results.items()
             }
             for arm, results in self.results.items()
-            if arm != RETRIEVAL
+            if arm not in UNTRAINED
         }
-        notes = [f"{arm}: {ARMS[arm].says}" for arm in self.results if arm in ARMS]
-        notes.append(f"{RETRIEVAL}: the first caption of the nearest training image, by the CLIP-style head")
+        said = {arm: known.says for arm in self.results if (known := arm_named(arm)) is not None} | UNTRAINED
+        notes = [f"{arm}: {said[arm]}" for arm in self.results if arm in said]
         notes += list(next(iter(self.scores[RETRIEVAL].values())).warnings)
         write_study(self.options.out, rows, curves, self.title, notes)
         print_table(rows, self.title)
@@ -305,7 +304,7 @@ class _Study:
 
     def _keep_best(self, rows: Sequence[StudyRow]) -> None:
         """The best seed of the arm of the best mean CIDEr, as a model to be served."""
-        trained = [row for row in rows if row.arm != RETRIEVAL]
+        trained = [row for row in rows if row.arm not in UNTRAINED]
         if trained:
             best = max(trained, key=lambda row: row.metrics["CIDEr"].mean).arm
             seed, scores = max(self.scores[best].items(), key=lambda item: item[1].corpus["CIDEr"])

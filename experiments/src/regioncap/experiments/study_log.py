@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from regioncap.experiments.arms import ARMS
+from regioncap.experiments.arms import arm_named
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.metrics import METRICS, Scores
@@ -49,7 +49,7 @@ class StudyLog:
     def begin(self, job: ArmJob) -> str:
         """Open the run of a job, unless it is open; returns its id."""
         if job.name not in self._open:
-            says = ARMS[job.arm].says
+            says = _says(job)
             run_id = self.tracker.run(job.name, job.experiment, self.parent, arm=job.arm, says=says)
             self.tracker.describe(run_id, note(f"**{job.name}**: {says}. {self.title}. Training goes on."))
             self._open[job.name] = run_id
@@ -77,7 +77,7 @@ class StudyLog:
         shown = self._thumbnail(run_id, first) if first else ""
         names = [name for name in METRICS if name in percent]
         lines = table_of(names, [[f"{percent[name]:.1f}" for name in names]])
-        says = f"**{job.name}**: {ARMS[job.arm].says}. {self.title}."
+        says = f"**{job.name}**: {_says(job)}. {self.title}."
         self.tracker.describe(run_id, note(says, command=command_line(), table=lines, picture=shown))
         self.tracker.end(self._open.pop(job.name))
 
@@ -133,6 +133,13 @@ class StudyLog:
         self.tracker.file(run_id, folder / _THUMBNAIL)
         shutil.rmtree(folder)
         return picture_address(run_id, _THUMBNAIL)
+
+
+def _says(job: ArmJob) -> str:
+    """What the job's row is."""
+    arm = arm_named(job.arm)
+    assert arm is not None
+    return arm.says
 
 
 def _in_percent(values: Mapping[str, float]) -> dict[str, float]:

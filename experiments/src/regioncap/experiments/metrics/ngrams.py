@@ -51,17 +51,18 @@ class NgramIndex:
         self._numbers = {word: number for number, word in enumerate(words)}
 
     @classmethod
-    def learn(cls, captions: Sequence[str]) -> "NgramIndex":
-        """The index of everything in `captions`, tokens joined by single spaces."""
+    def learn(cls, captions: Sequence[str]) -> tuple["NgramIndex", list[NgramCounts]]:
+        """The index of everything in `captions`, tokens joined by single spaces, and what `count` gives for them."""
         index = cls([*dict.fromkeys(word for caption in captions for word in caption.split())], ())
         tokens = index.number(captions)
-        grams, places = tokens.words, np.arange(len(tokens.words))
-        keys = []
+        grams, places, caption = tokens.words, np.arange(len(tokens.words)), tokens.caption
+        keys, counts = [], [_counted(caption, grams)]
         for order in range(2, ORDERS + 1):
             pairs, places = _pairs(tokens, grams, places, order)
             unique, grams = np.unique(pairs, return_inverse=True)
             keys.append(unique)
-        return cls(index.words, keys)
+            counts.append(_counted(caption[places], grams))
+        return cls(index.words, keys), counts
 
     @property
     def sizes(self) -> tuple[int, ...]:

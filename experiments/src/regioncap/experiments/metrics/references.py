@@ -103,7 +103,7 @@ def _prepare(references: Mapping[str, Sequence[str]], tokenize: Tokenize, key: s
         more = f" (and {len(silent) - 1} more)" if len(silent) > 1 else ""
         raise ValueError(f"image '{image}'{more} has references, but not a word in any of them")
     captions = [line for line in lines if line]
-    index = NgramIndex.learn(captions)
+    index, counts = NgramIndex.learn(captions)
     return References(
         images=tuple(references),
         captions=tuple(captions),
@@ -111,7 +111,7 @@ def _prepare(references: Mapping[str, Sequence[str]], tokenize: Tokenize, key: s
         blank=len(lines) - len(captions),
         key=key,
         index=index,
-        counts=tuple(index.count(index.number(captions))),
+        counts=tuple(counts),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regioncap.experiments.arms import ARMS, RETRIEVAL
+from regioncap.experiments.arms import UNTRAINED, arm_named
 from regioncap.experiments.metrics import METRICS
 from regioncap.experiments.report import StudyRow, best_arms, cell_text, p_cell, table_legend
 from regioncap.experiments.reporting.costs import benchmark_table, cost_table
@@ -23,8 +23,6 @@ from regioncap.experiments.reporting.tuning_section import (
 )
 from regioncap.experiments.study_file import read_study_file
 from regioncap.experiments.unreachable import UnreachableError
-
-_FLOOR = "the first caption of the nearest training image, by the CLIP-style head"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +89,8 @@ def _ablation(folder: Path, measured: tuple[ReportTable, ...], images: int, seed
     study = read_study_file(folder)
     arms = by_arm(read_runs(folder))
     rows = study_rows([run for runs in arms.values() for run in runs])
-    notes = [f"{arm}: {ARMS[arm].says if arm in ARMS else _FLOOR}" for arm in arms if arm in ARMS or arm == RETRIEVAL]
+    said = {arm: known.says for arm in arms if (known := arm_named(arm)) is not None} | UNTRAINED
+    notes = [f"{arm}: {said[arm]}" for arm in arms if arm in said]
     notes += list(dict.fromkeys(line for runs in arms.values() for run in runs for line in run.warnings))
     first = [runs[0] for runs in arms.values()]
     searches = sorted(file.parent for file in folder.glob(f"*/{RECORD}"))
@@ -102,7 +101,7 @@ def _ablation(folder: Path, measured: tuple[ReportTable, ...], images: int, seed
         command=study.command,
         rows=tuple(rows),
         notes=tuple(notes),
-        curves=learning_curves({arm: runs for arm, runs in arms.items() if arm != RETRIEVAL}),
+        curves=learning_curves({arm: runs for arm, runs in arms.items() if arm not in UNTRAINED}),
         tuning=section,
         tables=tables,
         gallery=gallery(first, study, images, seed) if images else {},

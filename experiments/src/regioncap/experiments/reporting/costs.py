@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from regioncap.experiments.arms import RETRIEVAL
+from regioncap.experiments.arms import UNTRAINED
 from regioncap.experiments.reporting.finished import FinishedRun
 from regioncap.experiments.reporting.tables import ReportTable
 
@@ -28,7 +28,7 @@ STAGES = {
 
 def cost_table(arms: Mapping[str, Sequence[FinishedRun]]) -> ReportTable:
     """An arm a row: what it trains, what each stage holds, what training took."""
-    trained = {arm: runs for arm, runs in arms.items() if arm != RETRIEVAL}
+    trained = {arm: runs for arm, runs in arms.items() if arm not in UNTRAINED}
     sizes = {arm: stage_parameters(runs[0].folder / "checkpoint") for arm, runs in trained.items()}
     present = [stage for stage in STAGES if any(stage in own for own in sizes.values())]
     head = ("arm", "training, CPU s", "images per CPU s", "trained", *(STAGES[stage] for stage in present))

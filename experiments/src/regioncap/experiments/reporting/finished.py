@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regioncap.experiments.arms import RETRIEVAL
+from regioncap.experiments.arms import UNTRAINED
 from regioncap.experiments.metrics import METRICS
 from regioncap.experiments.progress import track
 from regioncap.experiments.reporting.rows import ScoredRun
@@ -42,7 +42,7 @@ def read_runs(folder: Path) -> list[FinishedRun]:
         if run is not None:
             runs.append(run)
             seen.add(run.arm)
-    if not any(run.arm != RETRIEVAL for run in runs):
+    if not any(run.arm not in UNTRAINED for run in runs):
         raise ValueError(
             f"{folder} holds no finished run; want a folder that `regioncap ablate`, `train` or `tune` wrote"
             + _others(folder)
@@ -56,8 +56,7 @@ def is_study(folder: Path) -> bool:
 
 
 def _places(folder: Path) -> Iterator[Path]:
-    if (folder / RETRIEVAL / SCORES).is_file():
-        yield folder / RETRIEVAL
+    yield from (folder / name for name in UNTRAINED if (folder / name / SCORES).is_file())
     if (folder / RESULT).is_file():
         yield folder
     yield from sorted(
@@ -75,7 +74,8 @@ def _read(place: Path, folder: Path, seen: set[str]) -> FinishedRun | None:
     """One run. Of the first run of an arm everything is kept, of the others what means and p are made of."""
     try:
         scores = json.loads((place / SCORES).read_text(encoding="utf-8"))
-        result = _floor() if place.name == RETRIEVAL else json.loads((place / RESULT).read_text(encoding="utf-8"))
+        untrained = place.name in UNTRAINED
+        result = _untrained(place) if untrained else json.loads((place / RESULT).read_text(encoding="utf-8"))
         arm = str(result["arm"])
         first = arm not in seen
         images = scores["per_image"]
@@ -100,9 +100,9 @@ def _read(place: Path, folder: Path, seen: set[str]) -> FinishedRun | None:
         raise ValueError(f"{place} was written by another version ({type(error).__name__}: {error})") from error
 
 
-def _floor() -> dict[str, Any]:
-    """The row that trains nothing."""
-    return {"arm": RETRIEVAL, "experiment": {"seed": 0}, "parameters": 0, "train_cpu_s": 0.0, "history": []}
+def _untrained(place: Path) -> dict[str, Any]:
+    """A row that trains nothing."""
+    return {"arm": place.name, "experiment": {"seed": 0}, "parameters": 0, "train_cpu_s": 0.0, "history": []}
 
 
 def _others(folder: Path) -> str:

@@ -1,10 +1,10 @@
 """The study's table from its runs: means, spreads, and p of each arm against the one that it is compared with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from regioncap.experiments.arms import ARMS, RETRIEVAL
+from regioncap.experiments.arms import ARMS, BEFORE, UNTRAINED, arm_named
 from regioncap.experiments.report import MetricSummary, StudyRow
 from regioncap.experiments.statistics import paired_bootstrap
 
@@ -34,7 +34,7 @@ def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
     for run in runs:
         found.setdefault(run.arm, []).append(run)
-    known = [arm for arm in (RETRIEVAL, *ARMS) if arm in found]
+    known = [arm for arm in (*UNTRAINED, *ARMS) if arm in found]
     return {arm: found[arm] for arm in (*known, *(arm for arm in found if arm not in known))}
 
 
@@ -43,7 +43,7 @@ def study_rows(runs: Sequence[ScoredRun]) -> list[StudyRow]:
     arms = by_arm(runs)
     rows = []
     for arm, own in arms.items():
-        against = ARMS[arm].against if arm in ARMS and ARMS[arm].against in arms else None
+        against = _against(arm, arms)
         names = [name for name in own[0].corpus if all(name in run.corpus for run in own)]
         rows.append(
             StudyRow(
@@ -60,3 +60,12 @@ def study_rows(runs: Sequence[ScoredRun]) -> list[StudyRow]:
             )
         )
     return rows
+
+
+def _against(arm: str, arms: Collection[str]) -> str | None:
+    """The row that an arm's p is taken against: where it went on from a checkpoint, that."""
+    known = arm_named(arm)
+    if known is None:
+        return None
+    against = BEFORE if BEFORE in arms else known.against
+    return against if against in arms else None

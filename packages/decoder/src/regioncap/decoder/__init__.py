@@ -10,6 +10,7 @@ from regioncap.decoder.lora import LoraConfig
 from regioncap.decoder.normalise import normalise
 from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix
 from regioncap.decoder.prefix_tokens import TokenPrefix, TokenPrefixConfig
+from regioncap.decoder.rollout import draw_captions
 from regioncap.decoder.search import SearchConfig, search
 from regioncap.decoder.state import DecoderState
 from regioncap.decoder.stored_tokenizer import stored_tokenizer
@@ -41,6 +42,7 @@ __all__ = [
     "TokenPrefixConfig",
     "TokenSpread",
     "Wording",
+    "draw_captions",
     "explain",
     "normalise",
     "search",

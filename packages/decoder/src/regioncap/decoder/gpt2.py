@@ -170,12 +170,14 @@ class Gpt2Decoder(nn.Module):
         mask: Bool[Tensor, "B C T"],
         added: Float[Tensor, "B H"] | None = None,
         bias: Float[Tensor, "B V"] | None = None,
+        temperature: float = 1.0,
     ) -> Float[Tensor, "B C T-1"]:
         """-log p of every token but the first given what stands before it; zero where `mask` is False.
 
-        `tokens` are whole captions, bos and eos included. Vocabulary logits are computed for real tokens only.
+        `tokens` are whole captions, bos and eos included. p is the softmax of logits / `temperature`. Vocabulary logits
+        are computed for real tokens only.
         """
-        losses, order, real = self._losses(prefix, valid, tokens, mask, added, bias)
+        losses, order, real = self._losses(prefix, valid, tokens, mask, added, bias, temperature)
         return _unpacked(losses, order, real, tokens[..., 1:].shape[1:])
 
     def loss(
@@ -208,6 +210,7 @@ class Gpt2Decoder(nn.Module):
         mask: Tensor,
         added: Tensor | None,
         bias: Tensor | None,
+        temperature: float = 1.0,
     ) -> tuple[Float[Tensor, " n"], Tensor, Tensor]:
         if tokens.shape[-1] < 2:
             raise ValueError(f"captions need bos and at least one more token, got {tokens.shape[-1]} tokens")
@@ -219,6 +222,8 @@ class Gpt2Decoder(nn.Module):
         if bias is not None:
             logits = self.word_bias.told(logits, hidden, bias, Fed.of(fed, mask, order, real))
         logits = logits[:n].float()  # the sum over the vocabulary needs more than bf16
+        if temperature != 1:
+            logits = logits / temperature
         targets = tokens[..., 1:].flatten(1).gather(1, order)[real]
         return F.cross_entropy(logits, targets, reduction="none"), order, real
 

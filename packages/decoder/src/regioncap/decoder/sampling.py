@@ -13,6 +13,7 @@ from regioncap.decoder.constraints import Constraints
 from regioncap.decoder.found import Found, Underway
 from regioncap.decoder.greedy import check_finite
 from regioncap.decoder.incremental import IncrementalGpt2
+from regioncap.decoder.rollout import roll_out
 
 _LIKELY = 256
 """The nucleus is looked for among so many words first; a flat distribution sorts all of them."""
@@ -115,38 +116,23 @@ def _round(
     round_: int,
     drawn: dict[int, dict[tuple[int, ...], list[float]]],
 ) -> None:
-    """One more caption for each of n rows per image; images all of whose rows have ended leave the batch."""
-    n, images = rules.captions, begun.images
+    """One more caption for each of n rows per image."""
+    images = begun.images
     uniform = torch.stack([_uniform(rules, keys[int(image)], round_) for image in images]).to(images.device)  # A n T
-    repeated = torch.arange(len(images), device=images.device).repeat_interleave(n)
-    tokens, log_probs, logits = (x[repeated] for x in (begun.tokens, begun.log_probs, begun.logits))  # A*n ...
-    state = begun.state.rows(repeated)
-    over = torch.zeros(len(repeated), dtype=torch.bool, device=images.device)
-    for length in range(begun.tokens.shape[1] + 1, rules.longest + 1):
-        log_p = constrain(logits.log_softmax(-1), tokens)
-        check_finite(log_p.amax(-1), images.repeat_interleave(n), length)
-        word, _ = nucleus(log_p / rules.temperature, rules.top_p, uniform.flatten(0, 1)[:, length - 1])
-        word = torch.where(over, decoder.pad, word)
-        tokens = torch.cat([tokens, word[:, None]], 1)
-        log_probs = torch.cat([log_probs, log_p.gather(1, word[:, None]).masked_fill(over[:, None], 0.0)], 1)
-        over = over | (word == decoder.eos) | (length == rules.longest)
-        done = over.view(-1, n).all(1)
-        for a in done.nonzero()[:, 0].tolist():
-            kept = drawn[int(images[a])]
-            for row in range(a * n, a * n + n):
-                said, values = tokens[row].tolist(), log_probs[row].tolist()
-                end = said.index(decoder.eos) + 1 if decoder.eos in said else len(said)
-                if len(kept) < n:
-                    kept.setdefault(tuple(said[:end]), values[:end])
-        stay = (~done).nonzero()[:, 0]
-        if not len(stay):
-            return
-        rows = (stay[:, None] * n + torch.arange(n, device=stay.device)).flatten()
-        images, uniform = images[stay], uniform[stay]
-        tokens, log_probs, over = tokens[rows], log_probs[rows], over[rows]
-        if len(stay) < len(done):
-            state = state.images(stay)
-        logits, state = decoder.step(tokens[:, -1], state.rows(rows))
+
+    def choose(logits: Tensor, said: Tensor, level: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = constrain(logits.log_softmax(-1), said)
+        check_finite(log_p.amax(-1), of, said.shape[1] + 1)
+        word, _ = nucleus(log_p / rules.temperature, rules.top_p, level)
+        return word, log_p.gather(1, word[:, None])[:, 0]
+
+    captions = roll_out(decoder, begun, uniform, choose)
+    for image, *rows in zip(
+        images.tolist(), captions.tokens.tolist(), captions.log_probs.tolist(), captions.lengths.tolist(), strict=True
+    ):
+        for said, values, end in zip(*rows, strict=True):
+            if len(drawn[image]) < rules.captions:
+                drawn[image].setdefault(tuple(said[:end]), values[:end])
 
 
 def _uniform(rules: SamplingRules, key: int, round_: int) -> Float[Tensor, "n T"]:

@@ -1,0 +1,73 @@
+"""The command that goes on from a trained captioner with self-critical training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from regioncap.experiments.arms import SELF_CRITICAL
+from regioncap.experiments.checkpoint import load_experiment
+from regioncap.experiments.commands.parsing import parse
+from regioncap.experiments.config import Experiment
+from regioncap.experiments.study import StudyOptions, train_one
+from regioncap.experiments.training.objectives.self_critical import SelfCriticalConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfCriticalCommand:
+    """Go on from a trained captioner: it draws captions of the training images, and those that beat the others of their
+    image in CIDEr-D become likelier.
+
+    Stages, data and search are the checkpoint's; what is frozen is what its last phase froze. The table has the
+    checkpoint as its row `before`.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Folder written by `regioncap train` or `ablate`."""
+    study: Annotated[StudyOptions, tyro.conf.arg(name="")]
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+
+
+def self_critical_command(arguments: Sequence[str]) -> int:
+    """Train, and score before and after."""
+    if not arguments or arguments[0].startswith("-"):
+        got = repr(arguments[0]) if arguments else "nothing"
+        raise ValueError(
+            f"regioncap self-critical wants a checkpoint first, a folder that `regioncap train` wrote, got {got}"
+        )
+    folder = Path(arguments[0])
+    default = SelfCriticalCommand(
+        checkpoint=folder,
+        study=StudyOptions(out=Path("runs") / "self-critical"),
+        experiment=going_on(load_experiment(folder), folder),
+    )
+    command = parse(SelfCriticalCommand, "regioncap self-critical", arguments, default)
+    train_one(command.experiment, SELF_CRITICAL, command.study)
+    return 0
+
+
+def going_on(trained: Experiment, folder: Path) -> Experiment:
+    """A checkpoint's experiment, trained further by the self-critical objective: what the command starts from.
+
+    One phase that frees what the last one did. The learning rate is a fifteenth of the one that captions were learned
+    with (docs/self-critical.md has what others do), and the best of the dev evaluations is kept.
+    """
+    last = trained.phase2 if trained.phase2.share else trained.phase1
+    return replace(
+        trained,
+        init_from=folder,
+        objective=SelfCriticalConfig(),
+        phase1=replace(last, share=1.0, epochs=None),
+        phase2=replace(last, share=0.0, epochs=None),
+        train=replace(
+            trained.train,
+            steps=600,
+            lr=trained.train.lr / 15,
+            schedule="cosine",
+            warmup=20,
+            evaluations=6,
+            keep="best",
+        ),
+    )
