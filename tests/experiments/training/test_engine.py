@@ -82,12 +82,11 @@ def keep(folder: Path, key: str = "a", **arguments: Any) -> Keeping:
 
 @pytest.mark.parametrize("accumulate", [2, 3, 4])
 def test_accumulated_parts_learn_what_one_batch_does(tiny: Experiment, prepared: Prepared, accumulate: int) -> None:
-    """Whatever the parts: captions of unlike length, images of unlike many regions. Steps are small, so that all runs
-    end in the same place: what is compared is gradients."""
+    """Whatever the parts: captions of unlike length, images of unlike many regions."""
     settings = TrainConfig(
-        steps=20, images_per_step=8, evaluations=1, evaluation_images=4, precision="fp32", lr=1e-5, captions_per_image=3
+        steps=20, images_per_step=8, evaluations=1, evaluation_images=4, precision="fp32", lr=1e-3, captions_per_image=3
     )
-    tiny = replace(tiny, objective=CaptionObjectiveConfig(gate_floor=0.0))
+    tiny = replace(tiny, adapter=replace(tiny.adapter, dropout=0.0))  # parts would draw other masks
     at_once = train(replace(tiny, train=settings), prepared, Said())
     in_parts = train(replace(tiny, train=replace(settings, accumulate=accumulate)), prepared, Said())
     for one, other in zip(curve(at_once), curve(in_parts), strict=True):

@@ -206,7 +206,7 @@ def test_training_images_get_their_offset_and_dev_images_none(
     monkeypatch.setattr(Captioner, "condition", spy)
     run(base, replace(prepared, offsets=offsets))
     assert seen.count(True) == 20
-    assert seen.count(False) == 4  # at both evaluations, for captions and for the loss
+    assert seen.count(False) == 6  # at both evaluations: for captions, and for losses with two images
 
 
 def test_test_pictures_are_never_opened(

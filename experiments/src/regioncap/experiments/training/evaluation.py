@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from regioncap.decoder import Prefix
@@ -27,10 +27,9 @@ class DevCurve:
     def __init__(self, experiment: Experiment, prepared: Prepared, scorer: CaptionScorer, processes: Processes) -> None:
         config = experiment.train
         images = prepared.dev_images[: config.evaluation_images]
-        if len(images) < 2 * processes.count:
+        if len(images) < 2:
             raise ValueError(
-                f"the curve's CIDEr needs two dev images or more for each of {processes.count} processes, got "
-                f"{len(images)}: raise train.evaluation_images"
+                f"the curve's CIDEr needs two dev images or more, got {len(images)}: raise train.evaluation_images"
             )
         self._rows = torch.arange(len(images))
         self._search = replace(experiment.search, beams=1)
@@ -59,18 +58,19 @@ class DevCurve:
             scores = self._scorer.score(self._references, dict(zip(self._names, texts, strict=True)), ("CIDEr",))
             cider = scores.corpus["CIDEr"]
         values = {"dev.cider": self._processes.told(cider), "dev.distinct": len(set(texts)) / len(texts)}
-        return values | self._losses(captioner, rows), parts[0] if self._processes.first else None
+        return values | self._losses(captioner), parts[0] if self._processes.first else None
 
-    def _losses(self, captioner: Captioner, rows: Int[Tensor, "n"]) -> dict[str, float]:
+    def _losses(self, captioner: Captioner) -> dict[str, float]:
         """Mean -log p of a caption's token with its own image, with another image, and what the own one is worth."""
         sums = {"own": 0.0, "other": 0.0, "tokens": 0.0}
         device = next(captioner.parameters()).device
+        rows, others = self._processes.slice_of(self._rows), self._processes.slice_of(self._rows.roll(1))
         with evaluating(captioner), torch.inference_mode():
-            for part in rows.tensor_split(-(-len(rows) // _AT_ONCE)):
-                condition = captioner.condition(on_device(self._prepared.dev.images(part), device))
+            for part, other in zip(rows.split(_AT_ONCE), others.split(_AT_ONCE), strict=True):
                 tokens, mask = self._tokens[part].to(device), self._mask[part].to(device)
-                sums["own"] += _loss(captioner, condition.prefix, tokens, mask).sum().item()
-                sums["other"] += _loss(captioner, _of_another(condition.prefix), tokens, mask).sum().item()
+                for name, shown in (("own", part), ("other", other)):
+                    condition = captioner.condition(on_device(self._prepared.dev.images(shown), device))
+                    sums[name] += _loss(captioner, condition.prefix, tokens, mask).sum().item()
                 sums["tokens"] += mask[..., 1:].sum().item()
         sums = self._processes.total(sums)
         own, other = sums["own"] / sums["tokens"], sums["other"] / sums["tokens"]
@@ -80,14 +80,3 @@ class DevCurve:
 def _loss(captioner: Captioner, prefix: Prefix, tokens: Tensor, mask: Tensor) -> Float[Tensor, "B C T"]:
     losses = captioner.decoder.token_losses(prefix.embeddings, prefix.valid, tokens, mask, prefix.added, prefix.bias)
     return losses.double()
-
-
-def _of_another(prefix: Prefix) -> Prefix:
-    """Every image gets the prefix of the one before it in the batch."""
-    return replace(
-        prefix,
-        embeddings=prefix.embeddings.roll(1, 0),
-        valid=prefix.valid.roll(1, 0),
-        added=None if prefix.added is None else prefix.added.roll(1, 0),
-        bias=None if prefix.bias is None else prefix.bias.roll(1, 0),
-    )
