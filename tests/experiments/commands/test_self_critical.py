@@ -1,15 +1,21 @@
 """The command that goes on from a checkpoint, on scenes of almost no size."""
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from regioncap.experiments.checkpoint import load_experiment
+from regioncap.experiments.checkpoint import experiment_to_go_on, load_experiment
 from regioncap.experiments.cli import main
 from regioncap.experiments.commands.self_critical import going_on
+from regioncap.experiments.config_io import to_dict
+from regioncap.experiments.entity_regions import EntityRegionsConfig
+from regioncap.experiments.presets import photos
 from regioncap.experiments.reporting.content import gather
 from regioncap.experiments.training.objectives.self_critical import SelfCriticalConfig
 
@@ -61,6 +67,34 @@ def test_a_report_shows_all_three_rows(went_on: tuple[Any, Path]) -> None:
     assert "before" not in curves
 
 
+def test_a_checkpoint_of_other_heads_is_refused(
+    command: Callable[..., Any], trained: tuple[Any, Path], runs: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Its training images would come with the cross-fit offsets of heads that it does not have."""
+    folder = shutil.copytree(trained[1] / "checkpoint", tmp_path / "checkpoint")
+    weights = load_file(folder / "model.safetensors")
+    weights["clip_head.text_projection.weight"] += 0.1
+    save_file(weights, folder / "model.safetensors")
+    outcome = command("self-critical", folder, "--out", runs / "other-heads", "--cache", cache, "--train.steps", 2)
+    assert outcome.status == 1
+    assert "was trained beside other heads than those prepared here" in outcome.err
+
+
+def test_a_detector_is_taken_from_where_it_was_if_it_is_there_yet(trained: tuple[Any, Path], tmp_path: Path) -> None:
+    """Its place is part of what prepared inputs are found by."""
+    folder = shutil.copytree(trained[1] / "checkpoint", tmp_path / "checkpoint")
+    (folder / "detector").mkdir()
+    config = json.loads((folder / "config.json").read_text())
+    there = tmp_path / "there"
+    encoders = replace(photos().encoders, image=EntityRegionsConfig(weights=there))
+    config["experiment"]["encoders"] = to_dict(encoders)
+    (folder / "config.json").write_text(json.dumps(config))
+    assert experiment_to_go_on(folder).encoders.image.weights == folder / "detector"
+    there.mkdir()
+    assert experiment_to_go_on(folder).encoders.image.weights == there
+    assert load_experiment(folder).encoders.image.weights == folder / "detector"
+
+
 def test_what_starts_is_the_checkpoints_experiment_but_for_objective_and_training(trained: tuple[Any, Path]) -> None:
     folder = trained[1] / "checkpoint"
     stored = load_experiment(folder)
@@ -71,6 +105,7 @@ def test_what_starts_is_the_checkpoints_experiment_but_for_objective_and_trainin
     assert begun.phase1.clip_layers == stored.phase2.clip_layers
     assert (begun.phase1.share, begun.phase2.share) == (1.0, 0.0)
     assert begun.train.keep == "best"
+    assert begun.train.warmup <= begun.train.steps // 10  # more would be cut
     assert begun.train.lr < stored.train.lr / 5
 
 

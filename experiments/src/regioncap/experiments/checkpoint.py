@@ -127,10 +127,18 @@ def load_experiment(folder: Path) -> Experiment:
                 f"{folder} is no checkpoint: it has no {name}. Give a folder that `regioncap train` or `ablate` wrote, "
                 "such as OUT/+graph+guidance/seed0/checkpoint"
             )
-    with _reading(folder / _CONFIG):
-        stored = json.loads((folder / _CONFIG).read_text())["experiment"]
-        experiment = from_dict(Experiment, stored, "experiment")
+    experiment = _stored_experiment(folder)
     return with_detector_in(experiment, folder / _DETECTOR) if (folder / _DETECTOR).is_dir() else experiment
+
+
+def experiment_to_go_on(folder: Path) -> Experiment:
+    """`load_experiment`, but with the detector where training had it, if it lies there yet.
+
+    What was prepared beside it is found by its place; made anew, heads and their cross-fit offsets are others.
+    """
+    moved, stored = load_experiment(folder), _stored_experiment(folder)
+    place = detector_folder(stored)
+    return stored if place is not None and place.is_dir() else moved
 
 
 def weights_digest(folder: Path) -> str:
@@ -148,6 +156,11 @@ def _put(folder: Path, place: Path) -> None:
         place.rename(old)
     folder.rename(place)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _stored_experiment(folder: Path) -> Experiment:
+    with _reading(folder / _CONFIG):
+        return from_dict(Experiment, json.loads((folder / _CONFIG).read_text())["experiment"], "experiment")
 
 
 @contextmanager

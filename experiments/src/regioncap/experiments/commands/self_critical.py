@@ -8,10 +8,10 @@ from typing import Annotated
 import tyro
 
 from regioncap.experiments.arms import SELF_CRITICAL
-from regioncap.experiments.checkpoint import load_experiment
-from regioncap.experiments.commands.parsing import parse
+from regioncap.experiments.checkpoint import experiment_to_go_on
+from regioncap.experiments.commands.parsing import fail, parse
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.study import StudyOptions, train_one
+from regioncap.experiments.study import StudyError, StudyOptions, train_one
 from regioncap.experiments.training.objectives.self_critical import SelfCriticalConfig
 
 
@@ -41,18 +41,22 @@ def self_critical_command(arguments: Sequence[str]) -> int:
     default = SelfCriticalCommand(
         checkpoint=folder,
         study=StudyOptions(out=Path("runs") / "self-critical"),
-        experiment=going_on(load_experiment(folder), folder),
+        experiment=going_on(experiment_to_go_on(folder), folder),
     )
     command = parse(SelfCriticalCommand, "regioncap self-critical", arguments, default)
-    train_one(command.experiment, SELF_CRITICAL, command.study)
+    try:
+        train_one(command.experiment, SELF_CRITICAL, command.study)
+    except StudyError as error:
+        return fail(str(error))
     return 0
 
 
 def going_on(trained: Experiment, folder: Path) -> Experiment:
     """A checkpoint's experiment, trained further by the self-critical objective: what the command starts from.
 
-    One phase that frees what the last one did. The learning rate is a fifteenth of the one that captions were learned
-    with (docs/self-critical.md has what others do), and the best of the dev evaluations is kept.
+    One phase that frees what the last one did, at a fifteenth of the learning rate that captions were learned with and
+    after a warm-up: Adam's first steps are as large as later ones, and what a few drawn captions say is mostly noise
+    (docs/self-critical.md). Weights are averaged against that noise, and the best dev evaluation is kept.
     """
     last = trained.phase2 if trained.phase2.share else trained.phase1
     return replace(
@@ -66,7 +70,8 @@ def going_on(trained: Experiment, folder: Path) -> Experiment:
             steps=600,
             lr=trained.train.lr / 15,
             schedule="cosine",
-            warmup=20,
+            warmup=60,
+            ema=0.99,
             evaluations=6,
             keep="best",
         ),

@@ -18,6 +18,8 @@ from regioncap.guidance import KeywordHeads
 
 _EMBEDDED_AT_ONCE = 512
 """Images; where `pooled` are the activations of all patches, those of a whole data set do not fit into memory."""
+_ROUNDING = 1e-3
+"""Heads that were fitted twice differ by a hundred times as much."""
 
 
 def _no_report(step: int, values: Mapping[str, float]) -> None:
@@ -91,6 +93,12 @@ def _from_checkpoint(experiment: Experiment, folder: Path, prepared: Prepared) -
             f"{len(prepared.detail_bank.words)}, or others: go on from a checkpoint of the same data (--data.root) and "
             "settings"
         )
+    if not _same_heads(stored.captioner, prepared):
+        raise ValueError(
+            f"{folder} was trained beside other heads than those prepared here, whose cross-fit offsets would make its "
+            "training images strangers to it: go on with the cache (--cache), data and encoders that it was trained "
+            "with, or train it anew"
+        )
     captioner = _built(experiment, prepared)
     try:
         captioner.load_state_dict(stored.captioner.state_dict())
@@ -100,6 +108,18 @@ def _from_checkpoint(experiment: Experiment, folder: Path, prepared: Prepared) -
             f"({' '.join(str(error).split())[:300]}): train with the settings of its config.json"
         ) from error
     return captioner
+
+
+def _same_heads(captioner: Captioner, prepared: Prepared) -> bool:
+    """Whether what no training moves is what was prepared: the CLIP-style head's text side, and keyword heads."""
+    pairs = [(captioner.clip_head.text_projection, prepared.clip_head.text_projection)]
+    if isinstance(captioner.keyword_heads, KeywordHeads) and prepared.supervision is not None:
+        pairs.append((captioner.keyword_heads, prepared.supervision.heads))
+    return all(
+        torch.allclose(own, other, atol=_ROUNDING)
+        for ours, theirs in pairs
+        for own, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
+    )
 
 
 def _built(experiment: Experiment, prepared: Prepared) -> Captioner:
