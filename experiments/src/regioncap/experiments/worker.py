@@ -157,7 +157,8 @@ def _on_dev(
 ) -> tuple[list[str], GraphSummary, list[dict[str, Any]]]:
     """Captions of all dev images, what their graphs are like, and what each caption rests on."""
     processes = Processes(experiment.train)
-    captions, graphs, evidence = [], [], []
+    captions: list[str] = []
+    graphs, evidence = [], []
     rows = processes.slice_of(torch.arange(len(prepared.dev)))
     for part in generate_over(captioner, prepared.dev, prepared.tokenizer, experiment.search, rows=rows):
         # Not the parts themselves: prefix and word bias of some thousand images would fill the memory.
