@@ -13,8 +13,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param
 from mlflow.exceptions import MlflowException
 
-from regioncap.experiments.checkpoint import weights_digest
-from regioncap.experiments.serving import log_captioner
 from regioncap.experiments.tracking.notes import RUN_ID
 from regioncap.experiments.tracking.outbox import Entry, Outbox
 from regioncap.experiments.tracking.run_records import RunRecord, store_run_ids
@@ -141,6 +139,10 @@ class MlflowWriter:
         self._client.log_artifacts(self._run_id(run), str(folder), entry.content["to"])
 
     def _model(self, run: RunRecord, entry: Entry) -> str:
+        # PyTorch takes seconds to import, which points and files have no need of.
+        from regioncap.experiments.checkpoint import weights_digest
+        from regioncap.experiments.serving import log_captioner
+
         model, run_id = entry.content, self._run_id(run)
         checkpoint = Path(model["checkpoint"])
         if not checkpoint.is_dir() or weights_digest(checkpoint) != model["digest"]:

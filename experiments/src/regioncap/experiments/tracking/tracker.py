@@ -17,7 +17,6 @@ from typing import Any
 import pandas as pd
 from mlflow import MlflowClient
 
-from regioncap.experiments.checkpoint import weights_digest
 from regioncap.experiments.config_io import flatten, to_dict
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.tracking.delivery import Delivery, address
@@ -57,6 +56,7 @@ class StudyTracker:
         self.outbox = Outbox(folder / OUTBOX)
         self._delivery = Delivery(self.outbox, home, name, description)
         self._system = SystemMetrics(folder, self._sampled)
+        self._closed = False
         try:
             self._delivery.connect()
         except UnreachableError as error:
@@ -186,6 +186,8 @@ class StudyTracker:
         The checkpoint is not copied: if it is another when its turn comes, it is not logged. See
         `serving.log_captioner`.
         """
+        from regioncap.experiments.checkpoint import weights_digest  # PyTorch: see MlflowWriter
+
         model = {
             "checkpoint": str(checkpoint.resolve()),
             "digest": weights_digest(checkpoint),
@@ -223,7 +225,10 @@ class StudyTracker:
         return self._delivery.wait(patience_s)
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
-        """Deliver what is left, with patience, and say what stays behind."""
+        """Deliver what is left, with patience, and say what stays behind; done once."""
+        if self._closed:
+            return
+        self._closed = True
         self._system.close()
         try:
             delivered = self.wait(patience_s)
