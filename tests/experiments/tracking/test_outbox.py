@@ -77,7 +77,7 @@ def test_no_more_points_at_once_than_mlflow_takes(outbox: Outbox) -> None:
     assert sum(counts) == 7 * (POINTS_AT_ONCE // 3 + 1) + 2 * POINTS_AT_ONCE + 1
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.booleans()), min_size=1, max_size=6),
     st.lists(st.sampled_from(["x", "y", "z"]), min_size=1, max_size=3, unique=True),
