@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,13 +55,13 @@ class Config:
 
 
 @pytest.fixture
-def up(server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def up(server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A server that answers, and this process' studies log to it."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     server.start()
     server.wait_until_up()
-    yield server
+    return server
 
 
 def runs_of(uri: str, name: str) -> dict[str, Run]:

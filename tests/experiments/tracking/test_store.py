@@ -22,7 +22,7 @@ from regioncap.experiments.tracking import StudyTracker
 class Config:
     k: int = 5
 
-tracker = StudyTracker(Path(sys.argv[1]) / f"study{sys.argv[2]}", "regioncap-race")
+tracker = StudyTracker(Path(sys.argv[1]) / "study", "regioncap-race")
 run = tracker.run(f"run {sys.argv[2]}", Config())
 for step in range(20):
     tracker.curve(run, step, {"dev.cider": float(step)})

@@ -1,5 +1,6 @@
 """The SQLite file of an outbox: its tables, and transactions that any thread may make."""
 
+import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -36,7 +37,9 @@ class OutboxFile:
         self.path = path
         self._lock = threading.RLock()
         self._depth = 0
-        with self._told():
+        # Two that turn one fresh file to write-ahead logging at once do not wait for each other: one of them fails.
+        with path.with_name("opening.lock").open("a") as alone, self._told():
+            fcntl.flock(alone, fcntl.LOCK_EX)
             self._database = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             for pragma in ("journal_mode = WAL", "synchronous = FULL"):
                 self._database.execute(f"PRAGMA {pragma}")
