@@ -58,6 +58,8 @@ class Delivery:
         self._writer: MlflowWriter | None = None
         self._tries = self._since_away = self._singly_to = 0
         self._said: list[str] = []
+        self._at = ""
+        """The kind of entry that is being written."""
         self.away = False
         """Whether the store did not take the last that it was given."""
         outbox.remember(store=without_password(address(outbox, home)), experiment=experiment, description=description)
@@ -139,6 +141,8 @@ class Delivery:
         left, last = self._outbox.waiting(), time.monotonic()
         while left and (now := time.monotonic()) < min(last + patience_s, until):
             time.sleep(_POLL_S)
+            if self._at == "model":
+                last = now  # it is large: that nothing else is delivered says nothing of the store
             if (fewer := self._outbox.waiting()) < left:
                 yield from (None for _ in range(left - fewer))
                 left, last = fewer, now
@@ -176,9 +180,12 @@ class Delivery:
             if self._writer is None:
                 self.connect()
             assert self._writer is not None
+            self._at = entries[0].kind
             told = self._writer.write(entries)
         except Exception as error:
             return error
+        finally:
+            self._at = ""
         self._outbox.done(entries)
         self._tries = 0
         if self.away:
