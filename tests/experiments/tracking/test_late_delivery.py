@@ -81,5 +81,7 @@ def test_database_whose_password_is_not_kept_has_to_be_named(left: Path) -> None
     outbox = Outbox(left / "outbox")
     outbox.remember(store="postgresql://me:***@db/runs")
     outbox.close()
-    with pytest.raises(UnreachableError, match=r"logged to postgresql://me:\*\*\*@db/runs: set MLFLOW_TRACKING_URI"):
+    with pytest.raises(
+        UnreachableError, match=r"was logged to postgresql://me:\*\*\*@db/runs: set MLFLOW_TRACKING_URI"
+    ):
         deliver(left)

@@ -4,7 +4,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from regioncap.experiments.progress import track
 from regioncap.experiments.tracking.mlflow_writer import MlflowWriter, RefusedError
 from regioncap.experiments.tracking.outbox import Entry, Outbox
-from regioncap.experiments.tracking.store import MlflowStore, open_store, store_uri, without_password
-from regioncap.experiments.unreachable import UnreachableError
+from regioncap.experiments.tracking.store import MlflowStore, known_uri, open_store, without_password
 
 _GATHER_S = 0.5
 """Seconds for which points gather before they are sent: one call for many costs as much as one call for one."""
@@ -34,8 +33,8 @@ _TEMPORARY = (401, 403, 408, 409, 429, 499)
 class Delivery:
     """Carries the entries of `outbox` to the store of the studies under `home`, in order, into one experiment.
 
-    Any number may be at one outbox; one of them carries at a time. `say` is told in one line when the store goes away,
-    when it is back, and what was done that a person waits for.
+    Any number may be at one outbox; one of them carries at a time. It says in one line when the store goes away, when
+    it is back, and where a model is.
     """
 
     def __init__(
@@ -44,11 +43,9 @@ class Delivery:
         home: Path,
         experiment: str,
         description: str = "",
-        say: Callable[[str], object] | None = None,
     ) -> None:
         self._outbox, self._home = outbox, home
         self._experiment, self._description = experiment, description
-        self._say = say or (lambda line: print(line, flush=True))
         self._wake, self._urgent, self._over = threading.Event(), threading.Event(), threading.Event()
         self._settled = threading.Event()
         self._settled.set()
@@ -62,12 +59,17 @@ class Delivery:
         """The kind of entry that is being written."""
         self.away = False
         """Whether the store did not take the last that it was given."""
-        outbox.remember(store=without_password(address(outbox, home)), experiment=experiment, description=description)
+        outbox.remember(store=without_password(self.uri), experiment=experiment, description=description)
         # MLflow would try one call for minutes; what fails is tried again here.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         # Not a line for every run that ends, amid the study's progress.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+    @property
+    def uri(self) -> str:
+        """The store's address. Raises UnreachableError if only one with a password leads to it."""
+        return known_uri(self._home, self._outbox.about.get("store", ""))
 
     @property
     def store(self) -> MlflowStore:
@@ -82,7 +84,7 @@ class Delivery:
 
     def connect(self) -> MlflowStore:
         """Open the store. Raises UnreachableError if it does not answer."""
-        store = open_store(self._home, address(self._outbox, self._home))
+        store = open_store(self._home, self.uri)
         self._experiment_id = store.experiment(self._experiment, self._description)
         self._writer = MlflowWriter(self._outbox, store.client, self._experiment_id)
         self._store = store
@@ -93,7 +95,7 @@ class Delivery:
         """Say, once, that the store takes nothing now."""
         if not self.away:
             self.away = True
-            self._say(
+            _say(
                 f"MLflow's store {self._outbox.about['store']} takes nothing now ({_line(why)}): work goes on, what is "
                 f"to be logged is kept in {self._outbox.folder} and delivered later"
             )
@@ -107,26 +109,20 @@ class Delivery:
         self._wake.set()
 
     def wait(self, patience_s: float) -> bool:
-        """Wait until everything is delivered, with a progress bar if that takes long; returns whether it is.
+        """Wait until everything is delivered; returns whether it is.
 
         Gives up when the store has taken nothing for `patience_s` seconds.
         """
-        self._outbox.offer_refused_again()
-        self._urgent.set()
-        self.wake()
-        try:
-            for _ in self._deliveries(min(patience_s, _SILENT_S), time.monotonic() + _SILENT_S):
-                pass
-            if left := self._outbox.waiting():
-                entries = self._deliveries(patience_s)
-                for _ in track(entries, description="MLflow: delivering what was kept", total=left):
-                    pass
-            delivered = not self._outbox.waiting()
-            if delivered:
-                self._settled.wait(_SILENT_S)
-        finally:
-            self._urgent.clear()
-        return delivered
+        return self._waited(self._deliveries(patience_s))
+
+    def finish(self, patience_s: float) -> bool:
+        """`wait` with a progress bar if it takes long: for the end of a command, where no other is shown."""
+        quick = self._deliveries(min(patience_s, _SILENT_S), time.monotonic() + _SILENT_S)
+        if self._waited(quick):
+            return True
+        left = self._outbox.waiting()
+        told = track(self._deliveries(patience_s), description="MLflow: delivering what was kept", total=left)
+        return self._waited(told)
 
     def close(self) -> None:
         """End the thread; what is not delivered stays in the outbox. A call that hangs is left to itself."""
@@ -135,6 +131,20 @@ class Delivery:
         self.wake()
         if self._thread.is_alive():
             self._thread.join(timeout=1.0)
+
+    def _waited(self, deliveries: Iterator[None]) -> bool:
+        self._outbox.offer_refused_again()
+        self._urgent.set()
+        self.wake()
+        try:
+            for _ in deliveries:
+                pass
+            delivered = not self._outbox.waiting()
+            if delivered:
+                self._settled.wait(_SILENT_S)
+        finally:
+            self._urgent.clear()
+        return delivered
 
     def _deliveries(self, patience_s: float, until: float = float("inf")) -> Iterator[None]:
         """One item for every entry that is delivered while somebody waits."""
@@ -191,7 +201,7 @@ class Delivery:
         if self.away:
             self._since_away += len(entries)
         if told:
-            self._say(told)
+            _say(told)
         return None
 
     def _settle(self) -> None:
@@ -204,9 +214,7 @@ class Delivery:
             return  # tried again when all is delivered again
         if self.away:
             assert self._store is not None
-            self._say(
-                f"MLflow's store {self._store.shown} is back: what was kept is delivered ({self._since_away} entries)"
-            )
+            _say(f"MLflow's store {self._store.shown} is back: what was kept is delivered ({self._since_away} entries)")
             self.away, self._since_away = False, 0
 
     def _be_patient(self, entries: Sequence[Entry], trouble: Exception) -> None:
@@ -243,20 +251,7 @@ class Delivery:
         run = self._outbox.runs[entries[0].run].name
         if run not in self._said:
             self._said.append(run)
-            self._say(f"MLflow refuses what is to be logged of {run!r} ({why}): it is kept in {self._outbox.folder}")
-
-
-def address(outbox: Outbox, home: Path) -> str:
-    """The store of an outbox: MLFLOW_TRACKING_URI, or else the server that it was told of, or else the studies' own.
-
-    Raises UnreachableError for one that only an address with a password leads to.
-    """
-    remembered = outbox.about.get("store", "")
-    if "MLFLOW_TRACKING_URI" in os.environ or not remembered or remembered.startswith("sqlite:"):
-        return store_uri(home)
-    if not remembered.startswith(("http:", "https:")) or "***" in remembered:
-        raise UnreachableError(f"{outbox.folder.parent} is logged to {remembered}: set MLFLOW_TRACKING_URI to it")
-    return remembered
+            _say(f"MLflow refuses what is to be logged of {run!r} ({why}): it is kept in {self._outbox.folder}")
 
 
 @contextmanager
@@ -288,6 +283,10 @@ def _is_final(trouble: Exception) -> bool:
         case _:
             return True
     return 400 <= status < 500 and status not in _TEMPORARY
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _line(trouble: BaseException) -> str:

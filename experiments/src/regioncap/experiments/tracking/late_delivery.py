@@ -34,7 +34,7 @@ def deliver(folder: Path, patience_s: float = PATIENCE_S) -> Sequence[str]:
     delivery.connect()
     delivery.start()
     try:
-        delivery.wait(patience_s)
+        delivery.finish(patience_s)
     finally:
         delivery.close()
     waiting, refused = outbox.waiting(), outbox.refused()

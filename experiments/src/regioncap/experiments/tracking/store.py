@@ -69,6 +69,18 @@ def store_uri(home: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.resolve() / 'mlflow.db'}"
 
 
+def known_uri(home: Path, remembered: str) -> str:
+    """The store of a study of which an address without its password is `remembered`, or "".
+
+    MLFLOW_TRACKING_URI goes before. Raises UnreachableError if the password is wanting.
+    """
+    if "MLFLOW_TRACKING_URI" in os.environ or not remembered or remembered.startswith("sqlite:"):
+        return store_uri(home)  # an SQLite file moves with its studies
+    if not remembered.startswith(("http:", "https:")) or "***" in remembered:
+        raise UnreachableError(f"the study was logged to {remembered}: set MLFLOW_TRACKING_URI to it")
+    return remembered
+
+
 def open_store(home: Path, uri: str | None = None) -> MlflowStore:
     """Open the store of the studies under `home`, and make it if it is a local one that is not there yet.
 

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from regioncap.experiments.config_io import flatten, to_dict
 from regioncap.experiments.data.dataset import CaptionData
-from regioncap.experiments.tracking.delivery import Delivery, address
+from regioncap.experiments.tracking.delivery import Delivery
 from regioncap.experiments.tracking.metric_names import metric_name
 from regioncap.experiments.tracking.notes import NOTE, program
 from regioncap.experiments.tracking.outbox import Outbox
@@ -86,7 +86,7 @@ class StudyTracker:
     @property
     def uri(self) -> str:
         """The store's address."""
-        return address(self.outbox, self.folder.resolve().parent)
+        return self._delivery.uri
 
     @property
     def away(self) -> bool:
@@ -231,7 +231,7 @@ class StudyTracker:
         self._closed = True
         self._system.close()
         try:
-            delivered = self.wait(patience_s)
+            delivered = self._delivery.finish(patience_s)
         finally:
             self._delivery.close()
         refused = self.outbox.refused()
