@@ -57,7 +57,7 @@ class Server:
             )
 
     def wait_until_up(self) -> None:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 400
         while time.monotonic() < until:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2):
                 return

@@ -9,6 +9,7 @@ import pytest
 
 from regioncap.experiments.tracking import StudyTracker
 from regioncap.experiments.tracking.late_delivery import deliver, undelivered
+from regioncap.experiments.tracking.outbox import Outbox
 from regioncap.experiments.unreachable import UnreachableError
 
 
@@ -32,11 +33,8 @@ def left(new_home: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_what_is_left_is_delivered_by_a_command(
-    left: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_left_is_delivered_by_a_command(left: Path, command: Callable[..., Any]) -> None:
     assert undelivered(left.parent) == [(left, 2)]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{left.parent / 'mlflow.db'}")
     done = command("dashboard", "deliver", left)
     assert (done.status, done.err) == (0, "")
     assert f"{left}: 2 of 2 entries delivered to sqlite:///{left.parent / 'mlflow.db'}" in done.out
@@ -48,14 +46,14 @@ def test_what_is_left_is_delivered_by_a_command(
 
 
 def test_server_that_is_remembered_is_asked_and_missed(left: Path) -> None:
+    outbox = Outbox(left / "outbox")
+    outbox.remember(store="http://127.0.0.1:9")
+    outbox.close()
     with pytest.raises(UnreachableError, match=r"http://127\.0\.0\.1:9 cannot be opened"):
         deliver(left)
 
 
-def test_entries_of_a_run_that_was_deleted_are_told_of(
-    left: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{left.parent / 'mlflow.db'}")
+def test_entries_of_a_run_that_was_deleted_are_told_of(left: Path, command: Callable[..., Any]) -> None:
     tracker = StudyTracker(left.parent / "other", "regioncap-test")
     (run,) = tracker.client.search_runs([tracker.experiment_id])
     tracker.client.delete_run(run.info.run_id)
@@ -76,8 +74,6 @@ def test_folder_without_an_outbox_is_named(command: Callable[..., Any], tmp_path
 
 
 def test_database_whose_password_is_not_kept_has_to_be_named(left: Path) -> None:
-    from regioncap.experiments.tracking.outbox import Outbox
-
     outbox = Outbox(left / "outbox")
     outbox.remember(store="postgresql://me:***@db/runs")
     outbox.close()

@@ -82,7 +82,7 @@ def assert_once(uri: str, run: Run, keys: list[str], steps: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_server_that_is_killed_and_started_again_has_everything(
     up: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,7 +131,7 @@ def test_server_that_is_killed_and_started_again_has_everything(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_server_that_hangs_and_goes_on_has_everything_once(up: Any, tmp_path: Path) -> None:
     with StudyTracker(tmp_path / "study", "regioncap-outage") as tracker:
         parent = tracker.run("study", Config())
@@ -155,7 +155,7 @@ def test_server_that_hangs_and_goes_on_has_everything_once(up: Any, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_study_that_is_killed_at_random_moments_goes_on_in_the_same_runs(up: Any, tmp_path: Path) -> None:
     """Each life repeats the steps since it last saved; in some of them the server is gone as well."""
     chance = random.Random(7)
@@ -195,7 +195,7 @@ def test_study_that_is_killed_at_random_moments_goes_on_in_the_same_runs(up: Any
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_study_that_ends_without_a_server_is_delivered_later(
     up: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,8 @@ class Delivery:
         """The kind of entry that is being written."""
         self.away = False
         """Whether the store did not take the last that it was given."""
-        outbox.remember(store=without_password(self.uri), experiment=experiment, description=description)
+        store = outbox.about.get("store") or without_password(self.uri)
+        outbox.remember(store=store, experiment=experiment, description=description)
         # MLflow would try one call for minutes; what fails is tried again here.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -88,7 +89,7 @@ class Delivery:
         self._experiment_id = store.experiment(self._experiment, self._description)
         self._writer = MlflowWriter(self._outbox, store.client, self._experiment_id)
         self._store = store
-        self._outbox.remember(store=store.shown)
+        self._outbox.remember(store=store.shown)  # that of a wrong address would be asked again
         return store
 
     def is_away(self, why: Exception) -> None:
@@ -96,7 +97,7 @@ class Delivery:
         if not self.away:
             self.away = True
             _say(
-                f"MLflow's store {self._outbox.about['store']} takes nothing now ({_line(why)}): work goes on, what is "
+                f"MLflow's store {without_password(self.uri)} takes nothing now ({_line(why)}): work goes on, what is "
                 f"to be logged is kept in {self._outbox.folder} and delivered later"
             )
 

@@ -38,7 +38,9 @@ def deliver(folder: Path, patience_s: float = PATIENCE_S) -> Sequence[str]:
     finally:
         delivery.close()
     waiting, refused = outbox.waiting(), outbox.refused()
-    print(f"{folder}: {left - waiting - len(refused)} of {left} entries delivered to {about['store']}", flush=True)
+    print(
+        f"{folder}: {left - waiting - len(refused)} of {left} entries delivered to {outbox.about['store']}", flush=True
+    )
     problems = [f"{folder}: MLflow refuses what is to be logged of {run!r}: {why}" for run, why in refused]
     if waiting:
         problems.append(f"{folder}: MLflow took nothing for {patience_s:.0f} s, {waiting} entries are left: call again")
