@@ -33,7 +33,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def tracker(new_home: Callable[[], Path]) -> Iterator[StudyTracker]:
     with StudyTracker(new_home() / "study", "regioncap-test") as tracker:
         yield tracker
-        tracker.close(patience_s=1)
+        tracker.close(patience_s=1.0)
 
 
 class Broken:

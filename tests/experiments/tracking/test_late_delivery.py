@@ -29,7 +29,7 @@ def left(new_home: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
         with StudyTracker(folder, "regioncap-test") as tracker:
             tracker.curve("arm", 1, {"lr": 0.1})
             tracker.end("arm")
-            tracker.close(patience_s=0)
+            tracker.close(patience_s=0.0)
     return folder
 
 

@@ -206,7 +206,7 @@ def test_study_that_ends_without_a_server_is_delivered_later(
     for step in range(STEPS):
         tracker.curve("study", step, {"lr": 0.1})
     tracker.end("study")
-    tracker.close(patience_s=1)
+    tracker.close(patience_s=1.0)
     assert f"regioncap dashboard deliver {tmp_path / 'study'}" in capsys.readouterr().out
     monkeypatch.delenv("MLFLOW_TRACKING_URI")  # the folder knows its server
     ((folder, left),) = undelivered(tmp_path)
