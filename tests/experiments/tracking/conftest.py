@@ -53,7 +53,11 @@ class Server:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", *self._words], stdout=log, stderr=log, start_new_session=True
+                [sys.executable, "-m", "mlflow", *self._words],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # seconds of its start
             )
 
     def wait_until_up(self) -> None:

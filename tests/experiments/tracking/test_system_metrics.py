@@ -40,7 +40,7 @@ def test_memory_and_processor_are_those_of_the_process_and_its_children(tmp_path
         heard.wait(6)
         last = heard.samples[-1][1]
         assert last["system/process_memory_megabytes"] > 150
-        assert max(values["system/process_cpu_percentage"] for _, values in heard.samples) > 5  # of a busy machine
+        assert max(values["system/process_cpu_percentage"] for _, values in heard.samples) > 0.1  # on a busy machine
         assert last["system/disk_available_megabytes"] > 0
         assert 0 <= last["system/cpu_utilization_percentage"] <= 100
         assert last["system/system_memory_usage_megabytes"] > 100
