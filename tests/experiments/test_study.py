@@ -198,7 +198,7 @@ def test_mlflow_child_holds_config_curves_scores_captions_and_pictures(study: St
         assert run.data.tags["arm"] == arm
         evaluated = [metric.step for metric in client.get_metric_history(run.info.run_id, "dev/CIDEr")]
         assert evaluated == [4, 8]
-        curves = {"loss/total", "loss/generation", "loss/alignment", "loss/gate", "optimizer/lr", "dev/distinct"}
+        curves = {"loss/total", "loss/generation", "loss/alignment", "loss/gate", "optimizer/lr.stages", "dev/distinct"}
         assert curves | {"optimizer/gradient_norm", "cost/images_per_cpu_s"} <= set(run.data.metrics)
         assert all("/" in key for key in run.data.metrics)  # each in a section of MLflow's charts
         scores = json.loads((folder / "scores.json").read_text())

@@ -30,11 +30,12 @@ def test_guide_names_the_latest_studies_with_their_best_arm(new_home: Callable[[
         tracker.scores(run, {"CIDEr/retrieval floor": 90.0, "CIDEr/baseline": 40.0, "CIDEr/+graph": 40.0 + number})
         tracker.run(f"arm {number}", Config(), run)
         tracker.end(run)
+    tracker.close()
     told = guide(open_store(tracker.folder.parent), "http://127.0.0.1:5000")
     assert "study 6 (finished, best CIDEr 46.0 (plus graph))" in told
     assert "study 1" not in told  # five are enough
     assert "arm 6" not in told
-    assert f"http://127.0.0.1:5000/#/experiments/{tracker.experiment_id}/runs/{run}?" in told
+    assert f"http://127.0.0.1:5000/#/experiments/{tracker.experiment_id}/runs/{tracker.run_id(run)}?" in told
 
 
 def test_command_becomes_the_server_of_the_store(

@@ -16,6 +16,19 @@ def test_names_of_training_and_scoring_have_their_section() -> None:
         "graph.degree_mean": "graph/degree_mean",
         "parameters": "cost/parameters",
         "perplexity.word": "perplexity/word",
+        "loss.keywords": "loss/keywords",
+        "gradient_norm": "optimizer/gradient_norm",
+        "gradient_norm.clip_head": "gradient_norm/clip_head",
+        "lr.decoder": "optimizer/lr.decoder",
+        "gate.word_bias": "guidance/gate_word_bias",
+        "images_per_s": "cost/images_per_s",
+        "memory_mb": "cost/memory_mb",
+        "dev.loss": "dev/loss",
+        "dev.loss_shuffled": "dev/loss_shuffled",
+        "dev.image_use": "dev/image_use",
+        "dev.ema_cider": "dev/ema_CIDEr",
+        "reward.cider": "reward/cider",
+        "system/process_memory_megabytes": "system/process_memory_megabytes",
     }
     assert {name: metric_name(name) for name in wanted} == wanted
     assert {metric_name(metric).split("/")[0] for metric in METRICS} == {"score"}
@@ -27,7 +40,7 @@ def test_arms_keep_their_words() -> None:
 
 
 def test_a_name_is_named_once() -> None:
-    for name in ("dev.cider", "CIDEr/+graph", "lr", "BLEU-4", "x.y.z"):
+    for name in ("dev.cider", "CIDEr/+graph", "lr", "lr.decoder", "gate.mean", "BLEU-4", "x.y.z"):
         assert metric_name(metric_name(name)) == metric_name(name)
 
 

@@ -22,7 +22,8 @@ def test_long_table_is_cut_at_a_line() -> None:
 
 
 def test_picture_is_addressed_whatever_its_name() -> None:
-    assert picture_address("r1", "pictures/a b+c.png") == "get-artifact?path=pictures%2Fa%20b%2Bc.png&run_uuid=r1"
+    assert picture_address("pictures/a b+c.png", "r1") == "get-artifact?path=pictures%2Fa%20b%2Bc.png&run_uuid=r1"
+    assert picture_address("a.png") == "get-artifact?path=a.png&run_uuid={run_id}"
 
 
 def test_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:

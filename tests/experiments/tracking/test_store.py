@@ -27,6 +27,7 @@ run = tracker.run(f"run {sys.argv[2]}", Config())
 for step in range(20):
     tracker.curve(run, step, {"dev.cider": float(step)})
 tracker.end(run)
+tracker.close()
 """
 
 

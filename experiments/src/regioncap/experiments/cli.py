@@ -27,6 +27,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
   regioncap report DIR --out FILE.html             a study as one page: tables, curves, costs, gallery
   regioncap dashboard                              MLflow in the browser, over the studies under runs/
+  regioncap dashboard deliver DIR...               what MLflow did not take while a study ran
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
   regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR

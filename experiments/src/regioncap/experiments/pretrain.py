@@ -67,4 +67,5 @@ def pretrain_decoder(options: PretrainOptions) -> Mapping[str, Any]:
         raise
     finally:
         tracker.end(run, status)
+        tracker.close()
     return record

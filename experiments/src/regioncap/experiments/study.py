@@ -215,6 +215,8 @@ class _Study:
                     assert result is not None
                     cider = self._take(job, result)
                     progress.finish(job.name, f"CIDEr {100 * cider:.1f}")
+                elif message.pid is not None:
+                    self.log.watch(job, message.pid)
                 else:
                     self.log.message(job, message)
                     progress.update(job.name, message.step, **shown_values(message.values))

@@ -23,7 +23,7 @@ _WIDEST = 320
 
 
 class StudyLog:
-    """Writes one study into MLflow, from the study's own process. `say` is the study's title."""
+    """Writes one study into MLflow, from the study's own process; no method but `end` waits for MLflow."""
 
     def __init__(self, base: Experiment, folder: Path, title: str, jobs: Sequence[ArmJob]) -> None:
         self.folder, self.title, self.name = folder, title, f"regioncap-{base.preset}"
@@ -47,45 +47,49 @@ class StudyLog:
         self.tracker.data(self.parent, data, {"train": "training", dev: "validation"}, digest)
 
     def begin(self, job: ArmJob) -> str:
-        """Open the run of a job, unless it is open; returns its id."""
+        """Open the run of a job, unless it is open; returns its name."""
         if job.name not in self._open:
             says = _says(job)
-            run_id = self.tracker.run(job.name, job.experiment, self.parent, arm=job.arm, says=says)
-            self.tracker.describe(run_id, note(f"**{job.name}**: {says}. {self.title}. Training goes on."))
-            self._open[job.name] = run_id
+            run = self.tracker.run(job.name, job.experiment, self.parent, arm=job.arm, says=says)
+            self.tracker.describe(run, note(f"**{job.name}**: {says}. {self.title}. Training goes on."))
+            self._open[job.name] = run
         return self._open[job.name]
+
+    def watch(self, job: ArmJob, pid: int) -> None:
+        """Sample memory, processors, disk and GPU of the process that computes a job, until the job ends."""
+        self.tracker.watch(self._open[job.name], pid)
 
     def message(self, job: ArmJob, message: Message) -> None:
         """A point of the curve, or pictures of an evaluation."""
-        run_id = self._open[job.name]
+        run = self._open[job.name]
         if message.values:
-            self.tracker.curve(run_id, message.step, _in_percent(message.values))
+            self.tracker.curve(run, message.step, _in_percent(message.values))
         for file in message.pictures:
-            self.tracker.image(run_id, file.stem, message.step, file)
+            self.tracker.image(run, file.stem, message.step, file)
 
     def finish(
         self, job: ArmJob, result: Mapping[str, Any], scores: Scores, table: Mapping[str, Sequence[Any]], pictures: Path
     ) -> None:
         """Everything of a finished job: metrics, captions, pictures, description; its run ends."""
-        run_id = self.begin(job)
+        run = self.begin(job)
         figures = {name: float(result[name]) for name in ("parameters", "train_cpu_s")} | result["graph"]
         percent = {name: 100 * score for name, score in scores.corpus.items()}
-        self.tracker.scores(run_id, percent, figures)
-        self.tracker.captions(run_id, table)
-        self.tracker.pictures(run_id, pictures)
+        self.tracker.scores(run, percent, figures)
+        self.tracker.captions(run, table)
+        self.tracker.pictures(run, pictures)
         first = next(iter(sorted(pictures.iterdir())), None)
-        shown = self._thumbnail(run_id, first) if first else ""
+        shown = self._thumbnail(run, first) if first else ""
         names = [name for name in METRICS if name in percent]
         lines = table_of(names, [[f"{percent[name]:.1f}" for name in names]])
         says = f"**{job.name}**: {_says(job)}. {self.title}."
-        self.tracker.describe(run_id, note(says, command=command_line(), table=lines, picture=shown))
+        self.tracker.describe(run, note(says, command=command_line(), table=lines, picture=shown))
         self.tracker.end(self._open.pop(job.name))
 
     def fail(self, job: ArmJob, error: str) -> None:
         """A job that ended without a result."""
-        run_id = self._open.pop(job.name)
-        self.tracker.describe(run_id, note(f"**{job.name}** failed: {error}. {self.title}.", command=command_line()))
-        self.tracker.end(run_id, "FAILED")
+        run = self._open.pop(job.name)
+        self.tracker.describe(run, note(f"**{job.name}** failed: {error}. {self.title}.", command=command_line()))
+        self.tracker.end(run, "FAILED")
 
     def table(self, rows: Sequence[StudyRow]) -> None:
         """The study's result: files, the arms' CIDEr, and the description."""
@@ -108,21 +112,21 @@ class StudyLog:
 
     def model(self, job: ArmJob, scores: Scores, picture: Path) -> None:
         """Keep a finished job's captioner as a model that `mlflow models serve` serves, and register it."""
-        run_id = self.tracker.runs[job.name]
         cider, images = 100 * scores.corpus["CIDEr"], len(scores.per_image)
-        address = self.tracker.model(
-            run_id, job.out / "checkpoint", self.name, picture=picture, cider=cider, images=images
-        )
-        print(f"Model of {job.name}: {address}, a version of {self.name} in MLflow's registry")
+        self.tracker.model(job.name, job.out / "checkpoint", self.name, picture=picture, cider=cider, images=images)
 
     def end(self, status: str) -> None:
-        """Close what is open: FINISHED, FAILED or KILLED is the study, KILLED its jobs that go on."""
-        for run_id in self._open.values():
-            self.tracker.end(run_id, "KILLED")
+        """Close what is open: FINISHED, FAILED or KILLED is the study, KILLED its jobs that go on.
+
+        Waits until MLflow has everything, or has taken nothing for a while; what is left then is kept and said.
+        """
+        for run in self._open.values():
+            self.tracker.end(run, "KILLED")
         self._open.clear()
         self.tracker.end(self.parent, status)
+        self.tracker.close()
 
-    def _thumbnail(self, run_id: str, file: Path) -> str:
+    def _thumbnail(self, run: str, file: Path) -> str:
         """A small copy among the run's files; returns its address for a description."""
         with Image.open(file) as picture:
             small = picture.convert("RGB")
@@ -130,9 +134,9 @@ class StudyLog:
         folder = self.folder / ".thumbnail"
         folder.mkdir(exist_ok=True)
         small.save(folder / _THUMBNAIL)
-        self.tracker.file(run_id, folder / _THUMBNAIL)
+        self.tracker.file(run, folder / _THUMBNAIL)
         shutil.rmtree(folder)
-        return picture_address(run_id, _THUMBNAIL)
+        return picture_address(_THUMBNAIL)
 
 
 def _says(job: ArmJob) -> str:
@@ -144,4 +148,4 @@ def _says(job: ArmJob) -> str:
 
 def _in_percent(values: Mapping[str, float]) -> dict[str, float]:
     """A point of the curves with its metric as the table prints it."""
-    return {name: 100 * value if name == "dev.cider" else value for name, value in values.items()}
+    return {name: 100 * value if name in ("dev.cider", "dev.ema_cider") else value for name, value in values.items()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import time
@@ -69,6 +70,8 @@ class Message:
     values: dict[str, float] = field(default_factory=dict)
     pictures: tuple[Path, ...] = ()
     """Dev pictures as the captioner sees them at this step."""
+    pid: int | None = None
+    """Of the worker, in its first message."""
     done: bool = False
     error: str | None = None
 
@@ -79,6 +82,7 @@ def run_arm(job: ArmJob, messages: Connection) -> None:
         # Ctrl-C goes to the whole group; the study ends its workers itself, and says so in one line.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         torch.set_num_threads(1)
+        messages.send(Message(job=job.name, pid=os.getpid()))
         _run(_told(job), messages.send)
         messages.send(Message(job=job.name, done=True))
     except Exception as error:
@@ -157,7 +161,8 @@ def _on_dev(
 ) -> tuple[list[str], GraphSummary, list[dict[str, Any]]]:
     """Captions of all dev images, what their graphs are like, and what each caption rests on."""
     processes = Processes(experiment.train)
-    captions, graphs, evidence = [], [], []
+    captions: list[str] = []
+    graphs, evidence = [], []
     rows = processes.slice_of(torch.arange(len(prepared.dev)))
     for part in generate_over(captioner, prepared.dev, prepared.tokenizer, experiment.search, rows=rows):
         # Not the parts themselves: prefix and word bias of some thousand images would fill the memory.

@@ -54,7 +54,7 @@ def read_experiment(file: Path) -> Experiment:
 def _config_file(arguments: Sequence[str]) -> Path | None:
     """Read before the flags, because it is what they change."""
     file = None
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, following in zip(arguments, [*arguments, None][1:], strict=True):
         if word.startswith("--config="):
             file = Path(word.partition("=")[2])
         elif word == "--config" and following is not None:

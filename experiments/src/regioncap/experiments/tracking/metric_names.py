@@ -1,7 +1,8 @@
 """Names of metrics in MLflow. Its charts form a section of what stands before the slash, so every name has one.
 
 `dev/` what training measures on the way, `score/` the final metrics of the table, `loss/` the terms of eq. 19,
-`guidance/`, `graph/` and `optimizer/` what happens inside, `cost/` what it takes, `CIDEr/` a study's arms side by side.
+`reward/` what self-critical training earns, `guidance/`, `graph/`, `gradient_norm/` and `optimizer/` what happens
+inside, `cost/` what it takes, `system/` the machine, `CIDEr/` a study's arms side by side.
 """
 
 import re
@@ -10,6 +11,7 @@ from regioncap.experiments.metrics import METRICS
 
 _NAMES = {
     "dev.cider": "dev/CIDEr",
+    "dev.ema_cider": "dev/ema_CIDEr",
     "gate_mean": "guidance/gate_mean",
     "gate_closed": "guidance/gate_closed",
     "scene_entropy": "guidance/scene_entropy",
@@ -17,9 +19,13 @@ _NAMES = {
     "lr": "optimizer/lr",
     "gradient_norm": "optimizer/gradient_norm",
     "images_per_cpu_s": "cost/images_per_cpu_s",
+    "images_per_s": "cost/images_per_s",
+    "memory_mb": "cost/memory_mb",
     "parameters": "cost/parameters",
     "train_cpu_s": "cost/train_cpu_s",
 } | {metric: f"score/{metric}" for metric in METRICS}
+_SECTIONS = {"lr": "optimizer/lr.", "gate": "guidance/gate_"}
+"""What the first word of a dotted name becomes, where that word is not itself the section."""
 
 
 def metric_name(name: str) -> str:
@@ -30,6 +36,8 @@ def metric_name(name: str) -> str:
     if name in _NAMES:
         return _NAMES[name]
     section, slash, value = name.partition("/") if "/" in name else name.partition(".")
+    if slash == "." and section in _SECTIONS:
+        return _SECTIONS[section] + _allowed(value)
     parts = [_allowed(part) for part in (section, value) if part]
     return "/".join(parts) if slash else parts[0]
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow's interface shows as a description."""
+RUN_ID = "{run_id}"
+"""Stands in a description for the id of its run, which is known when MLflow has made it."""
 _LONGEST = 7900
 """Characters of a tag are cut at 8,000 by MLflow."""
 
@@ -37,7 +39,7 @@ def note(says: str, *, command: str = "", table: Sequence[str] = (), picture: st
     return _cut("\n\n".join(parts))
 
 
-def picture_address(run_id: str, path: str) -> str:
+def picture_address(path: str, run_id: str = RUN_ID) -> str:
     """Where MLflow's interface serves a run's picture; relative, so that it holds behind any host and port."""
     return f"get-artifact?path={path.replace('/', '%2F').replace(' ', '%20').replace('+', '%2B')}&run_uuid={run_id}"
 

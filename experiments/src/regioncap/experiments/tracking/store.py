@@ -37,7 +37,7 @@ class MlflowStore:
     @property
     def shown(self) -> str:
         """The address without its password."""
-        return _without_password(self.uri)
+        return without_password(self.uri)
 
     def experiment(self, name: str, description: str = "") -> str:
         """The id of the experiment of this name, made now if there is none; several processes may ask at once.
@@ -69,13 +69,27 @@ def store_uri(home: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.resolve() / 'mlflow.db'}"
 
 
-def open_store(home: Path) -> MlflowStore:
+def known_uri(home: Path, remembered: str) -> str:
+    """The store of a study of which an address without its password is `remembered`, or "".
+
+    MLFLOW_TRACKING_URI goes before. Raises UnreachableError if the password is wanting.
+    """
+    if "MLFLOW_TRACKING_URI" in os.environ or not remembered or remembered.startswith("sqlite:"):
+        return store_uri(home)  # an SQLite file moves with its studies
+    if not remembered.startswith(("http:", "https:")) or "***" in remembered:
+        raise UnreachableError(f"the study was logged to {remembered}: set MLFLOW_TRACKING_URI to it")
+    return remembered
+
+
+def open_store(home: Path, uri: str | None = None) -> MlflowStore:
     """Open the store of the studies under `home`, and make it if it is a local one that is not there yet.
+
+    `uri` is that of another store than `store_uri`.
 
     One process at a time: several that make one SQLite file at once crash. Making it takes some seconds, once.
     Raises UnreachableError if it cannot be opened or does not answer.
     """
-    uri = store_uri(home)
+    uri = uri or store_uri(home)
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -85,13 +99,21 @@ def open_store(home: Path) -> MlflowStore:
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError, ModuleNotFoundError) as error:
-        shown, why = _without_password(uri), str(error).replace(uri, _without_password(uri))
+        shown, why = without_password(uri), str(error).replace(uri, without_password(uri))
         why = " ".join(why.split("(Background on")[0].split())
         raise UnreachableError(
             f"MLflow's store {shown} cannot be opened ({why[:300]}); mend or unset MLFLOW_TRACKING_URI, or choose "
             "another --out"
         ) from error
     return MlflowStore(uri=uri, home=home.resolve(), client=client)
+
+
+def without_password(uri: str) -> str:
+    """An address as it may be shown and kept."""
+    try:
+        return make_url(uri).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return uri
 
 
 def _knock(uri: str) -> None:
@@ -118,10 +140,3 @@ def _alone(uri: str) -> Iterator[None]:
 def _impatient() -> AbstractContextManager[None]:
     """A server that is not there is no reason to wait for minutes, as MLflow does for one that is only busy."""
     return environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(_PATIENCE_S))
-
-
-def _without_password(uri: str) -> str:
-    try:
-        return make_url(uri).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return uri

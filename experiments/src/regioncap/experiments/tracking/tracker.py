@@ -1,201 +1,267 @@
 """A study in MLflow: one parent run, one child per arm and seed, written by the study's own process alone.
 
-Workers send their curves to the study, so that a single process writes to the store: a SQLite store that several
-processes write to at once makes them wait for each other. Where several do, as in a search with many workers, they may.
+Nothing here waits for MLflow. What is to be logged goes into an outbox on disk, `FOLDER/outbox`, and a thread delivers
+it: a server that is slow, stopped or away holds up no training, and what it has not taken is kept for it. Workers send
+their curves to the study, so that a single process writes; where several do, as in a search of many commands, they may.
 """
 
-import fcntl
 import getpass
 import json
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from types import TracebackType
+from typing import Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-from mlflow.exceptions import MlflowException
-from PIL import Image
+import pandas as pd
+from mlflow import MlflowClient
 
 from regioncap.experiments.config_io import flatten, to_dict
 from regioncap.experiments.data.dataset import CaptionData
-from regioncap.experiments.environment import environment
-from regioncap.experiments.serving import log_captioner
+from regioncap.experiments.tracking.delivery import Delivery
 from regioncap.experiments.tracking.metric_names import metric_name
 from regioncap.experiments.tracking.notes import NOTE, program
+from regioncap.experiments.tracking.outbox import Outbox
+from regioncap.experiments.tracking.run_records import store_run_ids, stored_run_ids
+from regioncap.experiments.tracking.stepped_images import FOLDER, TAGS, write_stepped_image
 from regioncap.experiments.tracking.store import open_store
+from regioncap.experiments.tracking.system_metrics import SystemMetrics
 from regioncap.experiments.unreachable import UnreachableError
 
-_RUNS = "mlflow_runs.json"
-_METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
-"""What MLflow takes in one call."""
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
-
-def _reached(
-    method: Callable[Concatenate["StudyTracker", Arguments], Result],
-) -> Callable[Concatenate["StudyTracker", Arguments], Result]:
-    """A store that goes away in the middle of a study is as clear a line as one that was never there."""
-
-    @wraps(method)
-    def reached(self: "StudyTracker", /, *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
-        try:
-            return method(self, *arguments, **named)
-        except MlflowException as error:
-            raise UnreachableError(
-                f"MLflow's store {self.shown} no longer takes what it is given ({str(error)[:300]}); what is finished "
-                "is kept: call again, a study with --resume"
-            ) from error
-
-    return reached
+OUTBOX = "outbox"
+"""Folder in a study's."""
+PATIENCE_S = 60.0
+"""Seconds that a command waits at its end for a store that takes nothing."""
+_SAMPLE = "system/cpu_utilization_percentage"
+"""The curve that counts the samples of a run."""
 
 
 class StudyTracker:
-    """Writes one study. `folder` remembers its run ids, so that a resumed study goes on in the same runs.
+    """Writes one study. `folder` remembers its runs, so that a resumed study goes on in the same ones.
 
-    Metrics are named by `metric_name`: callers pass the names that training uses. Raises UnreachableError if the store
-    cannot be opened.
+    A run is called by the name that `run` was given; `run_id` is MLflow's. Metrics are named by `metric_name`: callers
+    pass the names that training uses. To be closed by `close`, or used as a context manager.
+
+    Raises UnreachableError if the store does not answer, for that is mostly a wrong address; a study that has begun
+    before goes on without.
     """
 
     def __init__(self, folder: Path, name: str, description: str = "") -> None:
         self.folder = folder
-        store = open_store(folder.resolve().parent)
-        self.uri, self.shown, self.client = store.uri, store.shown, store.client
-        self.experiment_id = store.experiment(name, description)
-        self.runs = self._stored()
-        """Run ids by name; one that is put here is taken up by `run`."""
+        home = folder.resolve().parent
+        begun = Outbox.is_in(folder / OUTBOX) or bool(stored_run_ids(folder))
+        if not begun:
+            open_store(home).experiment(name, description)  # before anything is left in the folder
+        self.outbox = Outbox(folder / OUTBOX)
+        self._delivery = Delivery(self.outbox, home, name, description)
+        self._system = SystemMetrics(folder, self._sampled)
+        self._closed = False
+        try:
+            self._delivery.connect()
+        except UnreachableError as error:
+            if not begun:
+                raise
+            self._delivery.is_away(error)
+        self._delivery.start()
+
+    def __enter__(self) -> "StudyTracker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def client(self) -> MlflowClient:
+        """To look at what has been delivered. Raises UnreachableError while the store is away."""
+        return self._delivery.store.client
+
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the experiment. Raises UnreachableError while the store is away."""
+        return self._delivery.experiment_id
+
+    @property
+    def uri(self) -> str:
+        """The store's address."""
+        return self._delivery.uri
+
+    @property
+    def away(self) -> bool:
+        """Whether the store did not take the last that it was given."""
+        return self._delivery.away
 
     @property
     def dashboard(self) -> str:
         """The command that shows the runs in a browser."""
-        return f"mlflow ui --backend-store-uri {self.shown}"
+        return f"mlflow ui --backend-store-uri {self.outbox.about['store']}"
 
-    @_reached
     def run(
         self, name: str, /, experiment: Any, parent: str | None = None, title: str | None = None, **tags: str
     ) -> str:
-        """The id of the run of this name, made now or, in a resumed study, taken up again; `title` is what it shows.
+        """Begin the run of this name or, in a resumed study, take it up again; returns the name.
 
-        `experiment` is the config dataclass that the run shows. `tags` become columns of the list.
+        `experiment` is the config dataclass that the run shows; a run with a `parent` whose config was another before
+        is begun anew. `title` is what the run shows, `tags` become columns of the list.
         """
-        with self._remembering() as runs:
-            if name in runs and self._taken_up(runs[name]):
-                return runs[name]
-            tags |= {"mlflow.source.name": program(), "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
-            if parent is not None:
-                tags["mlflow.parentRunId"] = parent
-            run = self.client.create_run(self.experiment_id, tags=tags, run_name=title or name)
-            run_id: str = run.info.run_id
-            parameters = [Param(key, str(value)) for key, value in flatten(experiment).items()]
-            for start in range(0, len(parameters), _PARAMETERS_AT_ONCE):
-                self.client.log_batch(run_id, params=parameters[start : start + _PARAMETERS_AT_ONCE])
-            self.client.log_dict(run_id, to_dict(experiment), "config.json")
-            runs[name] = run_id
+        tags |= {"mlflow.source.name": program(), "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
+        definition = {
+            "title": title or name,
+            "tags": tags,
+            "parent": parent,
+            "parameters": {key: str(value) for key, value in flatten(experiment).items()},
+            "config": to_dict(experiment),
+            "started": _now(),
+        }
+        self.outbox.begin(name, definition, stored_run_ids(self.folder).get(name))
+        self._delivery.wake()
+        return name
+
+    def adopt(self, name: str, run_id: str) -> None:
+        """Call a run that MLflow has by this name."""
+        self.outbox.runs.adopt(name, run_id)
+        store_run_ids(self.folder, {name: run_id})
+
+    def run_id(self, run: str, patience_s: float = PATIENCE_S) -> str:
+        """MLflow's id of a run; waits until it has one. Raises UnreachableError if that does not come to pass."""
+        number = self.outbox.runs.number(run)
+        if self.outbox.runs[number].run_id is None:
+            self.wait(patience_s)
+        run_id = self.outbox.runs[number].run_id
+        if run_id is None:
+            raise UnreachableError(f"MLflow's store {self.outbox.about['store']} has not made the run {run!r}")
         return run_id
 
-    @_reached
-    def data(self, run_id: str, data: CaptionData, splits: Mapping[str, str], digest: str) -> None:
+    def data(self, run: str, data: CaptionData, splits: Mapping[str, str], digest: str) -> None:
         """Say which data a run read. `splits`: split -> what for ("training")."""
-        where = {"uri": data.root.resolve().as_uri()}
-        inputs = []
-        for split, context in splits.items():
-            dataset = Dataset(
-                name=f"{data.name} {split}", digest=digest[:8], source_type="local", source=json.dumps(where)
-            )
-            tag = InputTag(key="mlflow.data.context", value=context)
-            inputs.append(DatasetInput(dataset=dataset, tags=[tag]))
-        self.client.log_inputs(run_id, inputs)
+        source = json.dumps({"uri": data.root.resolve().as_uri()})
+        inputs = [
+            {"name": f"{data.name} {split}", "digest": digest[:8], "source": source, "context": context}
+            for split, context in splits.items()
+        ]
+        self._put(run, "inputs", inputs)
 
-    @_reached
-    def curve(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
-        """Points of the training curves."""
-        now = int(time.time() * 1000)
-        points = [Metric(metric_name(key), value, now, step) for key, value in values.items()]
-        for start in range(0, len(points), _METRICS_AT_ONCE):
-            self.client.log_batch(run_id, metrics=points[start : start + _METRICS_AT_ONCE])
+    def curve(self, run: str, step: int, values: Mapping[str, float]) -> None:
+        """Points of the training curves; one that was reported at this step before is left out."""
+        self.outbox.put_curve(run, step, _named(values), _now())
+        self._delivery.wake()
 
-    @_reached
-    def scores(self, run_id: str, *values: Mapping[str, float]) -> None:
-        """Final figures."""
+    def scores(self, run: str, *values: Mapping[str, float]) -> None:
+        """Final figures; those that have not changed are left out."""
         for figures in values:
-            self.curve(run_id, 0, figures)
+            self.outbox.put_scores(run, _named(figures), _now())
+        self._delivery.wake()
 
-    @_reached
-    def captions(self, run_id: str, table: Mapping[str, Sequence[Any]]) -> None:
-        """The caption table: image, caption, references, CIDEr."""
-        # It reads what it would add to, with a progress bar of its own amid the study's.
-        with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
-            self.client.log_table(run_id, {key: list(column) for key, column in table.items()}, "captions.json")
+    def captions(self, run: str, table: Mapping[str, Sequence[Any]]) -> None:
+        """The caption table: image, caption, references, CIDEr; one that is there is replaced."""
+        rows = pd.DataFrame({key: list(column) for key, column in table.items()})
+        self._put_files(run, lambda folder: rows.to_json(folder / "captions.json", orient="split", index=False))
+        # By this the interface knows a file as a table.
+        self.tags(run, {"mlflow.loggedArtifacts": json.dumps([{"path": "captions.json", "type": "table"}])})
 
-    @_reached
-    def pictures(self, run_id: str, folder: Path) -> None:
+    def files(self, run: str, folder: Path, to: str) -> None:
+        """All files of a folder, under `to`, as they are now."""
+        self._put_files(run, lambda copy: shutil.copytree(folder, copy, dirs_exist_ok=True), to)
+
+    def pictures(self, run: str, folder: Path) -> None:
         """Pictures with boxes, edges and words, under `pictures/`."""
-        self.client.log_artifacts(run_id, str(folder), "pictures")
+        self.files(run, folder, "pictures")
 
-    @_reached
-    def image(self, run_id: str, key: str, step: int, file: Path) -> None:
+    def image(self, run: str, key: str, step: int, file: Path) -> None:
         """A picture as it looks at one step; the interface shows those of a `key` side by side, and lets one step."""
-        with Image.open(file) as picture:
-            # 256 colours make a photograph's PNG a third as large; that is enough for looking at.
-            small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).convert("P")
-            self.client.log_image(run_id, small, key=key, step=step, synchronous=True)
+        self.outbox.put_files(
+            run, lambda folder: write_stepped_image(file, key, step, _now(), folder), FOLDER, once=(key, step)
+        )
+        self.tags(run, TAGS)
 
-    @_reached
-    def file(self, run_id: str, file: Path, folder: str | None = None) -> None:
-        """Any file of the study, such as its table, at the top or in a `folder` of the run."""
-        self.client.log_artifact(run_id, str(file), folder)
+    def file(self, run: str, file: Path, folder: str | None = None) -> None:
+        """Any file of the study as it is now, such as its table, at the top or in a `folder` of the run."""
+        self._put_files(run, lambda copy: shutil.copy(file, copy), folder)
 
-    @_reached
-    def model(self, run_id: str, checkpoint: Path, name: str, *, picture: Path, cider: float, images: int) -> str:
-        """The run's checkpoint as a model to be served, a version of `name` in the registry; returns its address.
+    def model(self, run: str, checkpoint: Path, name: str, *, picture: Path, cider: float, images: int) -> None:
+        """The run's checkpoint as a model to be served, a version of `name` in the registry; its address is printed.
 
-        See `serving.log_captioner`.
+        The checkpoint is not copied: if it is another when its turn comes, it is not logged. See
+        `serving.log_captioner`.
         """
-        return log_captioner(self.client, run_id, checkpoint, name=name, picture=picture, cider=cider, images=images)
+        from regioncap.experiments.checkpoint import weights_digest  # PyTorch: see MlflowWriter
 
-    @_reached
-    def describe(self, run_id: str, text: str) -> None:
+        model = {
+            "checkpoint": str(checkpoint.resolve()),
+            "digest": weights_digest(checkpoint),
+            "name": name,
+            "picture": str(picture.resolve()),
+            "cider": cider,
+            "images": images,
+        }
+        self._put(run, "model", model)
+
+    def tags(self, run: str, tags: Mapping[str, str]) -> None:
+        """Set tags; `notes.RUN_ID` in one becomes the run's id."""
+        self._put(run, "tags", dict(tags))
+
+    def describe(self, run: str, text: str) -> None:
         """What the interface shows as the run's description: Markdown, as `notes.note` makes it."""
-        self.client.set_tag(run_id, NOTE, text)
+        self.tags(run, {NOTE: text})
 
-    @_reached
-    def end(self, run_id: str, status: str = "FINISHED") -> None:
+    def watch(self, run: str, pid: int) -> None:
+        """Sample memory, processors, disk and GPU for the run that a process computes, until the run ends."""
+        self._system.watch(run, pid)
+
+    def end(self, run: str, status: str = "FINISHED") -> None:
         """Close a run: FINISHED, FAILED or KILLED."""
-        self.client.set_terminated(run_id, status)
+        self._system.leave(run)
+        self._put(run, "end", {"status": status, "time": _now()})
 
-    def _taken_up(self, run_id: str) -> bool:
-        """Whether a remembered run goes on; one of another store than this has to be made anew."""
+    def end_children(self, run: str, tag: str, values: Sequence[str], status: str, tags: Mapping[str, str]) -> None:
+        """Close the children, whoever began them, that still run and of which `tag` is one of the `values`."""
+        told = {"tag": tag, "values": list(values), "status": status, "tags": dict(tags), "time": _now()}
+        self._put(run, "children", told)
+
+    def wait(self, patience_s: float = PATIENCE_S) -> bool:
+        """Wait until everything is delivered; returns whether it is. See `Delivery.wait`."""
+        return self._delivery.wait(patience_s)
+
+    def close(self, patience_s: float = PATIENCE_S) -> None:
+        """Deliver what is left, with patience, and say what stays behind; done once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._system.close()
         try:
-            self.client.update_run(run_id, status="RUNNING")
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
-        return True
+            delivered = self._delivery.finish(patience_s)
+        finally:
+            self._delivery.close()
+        refused = self.outbox.refused()
+        if not delivered or refused:
+            count = self.outbox.waiting() + len(refused)
+            print(
+                f"{count} entries for MLflow are kept in {self.outbox.folder}: `regioncap dashboard deliver "
+                f"{self.folder}` delivers them, and so does --resume",
+                flush=True,
+            )
 
-    def _stored(self) -> dict[str, str]:
-        """What this folder remembers, other processes' runs among it."""
-        try:
-            stored: dict[str, str] = json.loads((self.folder / _RUNS).read_text())
-        except FileNotFoundError:
-            return {}
-        return stored
+    def _sampled(self, run: str, values: Mapping[str, float]) -> None:
+        self.outbox.put_curve(run, self.outbox.next_step(run, _SAMPLE), values, _now())
+        self._delivery.wake()
 
-    @contextmanager
-    def _remembering(self) -> Iterator[dict[str, str]]:
-        """The names and ids of runs, written back at the end; one process of a search at a time."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder / _RUNS
-        with file.with_name(f".{_RUNS}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self.runs = self._stored() | self.runs
-            yield self.runs
-            partial = file.with_name(_RUNS + ".partial")
-            partial.write_text(json.dumps(self.runs, indent=1))
-            partial.rename(file)
+    def _put(self, run: str, kind: str, content: Any) -> None:
+        self.outbox.put(run, kind, content)
+        self._delivery.wake()
+
+    def _put_files(self, run: str, fill: Any, to: str | None = None) -> None:
+        self.outbox.put_files(run, fill, to)
+        self._delivery.wake()
+
+
+def _named(values: Mapping[str, float]) -> dict[str, float]:
+    return {metric_name(key): float(value) for key, value in values.items()}
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _user() -> str:

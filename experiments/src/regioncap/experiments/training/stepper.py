@@ -57,7 +57,9 @@ class Stepper:
 
     def wrap(self) -> None:
         """Let processes average the gradients of all that is free now."""
-        self._forward = self._processes.wrap(torch.compile(self.module) if self._config.compile else self.module)
+        if self._config.compile:
+            self.module.compile()
+        self._forward = self._processes.wrap(self.module)
 
     def __call__(self, step: int, kept: str, *, observe: bool) -> tuple[dict[str, float], int]:
         """Make a step (from 0); returns what it shows, if `observe`, and how many images all processes took.

@@ -49,23 +49,18 @@ def train(
     if experiment.init_from is not None:
         captioner = _from_checkpoint(experiment, experiment.init_from, prepared)
     else:
-        captioner = _fresh(experiment, prepared, language)
+        captioner = fresh_captioner(experiment, prepared, language)
     objective = experiment.objective.build(prepared.lessons, experiment.dim)
     return fit(captioner, experiment, prepared, scorer, report, objective=objective, watch=watch, keeping=keeping)
 
 
-def take_keyword_heads(captioner: Captioner, prepared: Prepared) -> None:
-    """Give a captioner the keyword heads that were taught, if it has any."""
-    if isinstance(captioner.keyword_heads, KeywordHeads):
-        if prepared.supervision is None:
-            raise ValueError(
-                "guidance.retrieval learned needs keyword heads, and this study taught none: prepare it with an "
-                "experiment whose guidance.retrieval is learned"
-            )
-        captioner.keyword_heads.load_state_dict(prepared.supervision.heads.state_dict())
+def fresh_captioner(
+    experiment: Experiment, prepared: Prepared, language: Mapping[str, torch.Tensor] | None = None
+) -> Captioner:
+    """A captioner as training finds it: keyword heads taught, statistics of words taken from the training images.
 
-
-def _fresh(experiment: Experiment, prepared: Prepared, language: Mapping[str, torch.Tensor] | None) -> Captioner:
+    Raises ValueError for `language` where adapters leave the decoder's weights as they are.
+    """
     captioner = _built(experiment, prepared)
     if language is not None:
         if experiment.decoder.lora.rank:
@@ -77,6 +72,17 @@ def _fresh(experiment: Experiment, prepared: Prepared, language: Mapping[str, to
     take_keyword_heads(captioner, prepared)
     captioner.guidance.calibrate(_training_g(captioner, prepared), prepared.shares)
     return captioner
+
+
+def take_keyword_heads(captioner: Captioner, prepared: Prepared) -> None:
+    """Give a captioner the keyword heads that were taught, if it has any."""
+    if isinstance(captioner.keyword_heads, KeywordHeads):
+        if prepared.supervision is None:
+            raise ValueError(
+                "guidance.retrieval learned needs keyword heads, and this study taught none: prepare it with an "
+                "experiment whose guidance.retrieval is learned"
+            )
+        captioner.keyword_heads.load_state_dict(prepared.supervision.heads.state_dict())
 
 
 def _from_checkpoint(experiment: Experiment, folder: Path, prepared: Prepared) -> Captioner:

@@ -1,6 +1,5 @@
 """A study in MLflow: one parent run, a child for every trial, each with the end that its trial has."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from regioncap.experiments.tuning.storage import StorageError
 
 _PARENT = "mlflow_parent"
 """Attribute of a study: the store and id of its parent run."""
+_SETTLE_S = 2.0
+"""Seconds that the beginning of a trial waits for MLflow."""
 
 
 class TrialRuns:
@@ -28,8 +29,6 @@ class TrialRuns:
     def __init__(self, out: Path, preset: str) -> None:
         # Two commands that make a fresh SQLite store at once break it.
         home = out.resolve().parent
-        # A server that is not there is given up after seconds, not minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         try:
             with held(home / ".mlflow.lock"):
                 self._tracker = StudyTracker(out, f"regioncap-{preset}-tune")
@@ -47,10 +46,11 @@ class TrialRuns:
         """Open the parent run, or take up the one that another command opened in the same store."""
         known = study.user_attrs.get(_PARENT)
         if known is not None and known["store"] == self._tracker.uri:
-            self._tracker.runs["study"] = known["run"]
+            self._tracker.adopt("study", known["run"])
         self._parent = self._tracker.run("study", base, title=title, kind="tuning")
         if known is None:
-            study.set_user_attr(_PARENT, {"store": self._tracker.uri, "run": self._parent})
+            run_id = self._tracker.run_id(self._parent)  # other commands need it, so this waits for MLflow
+            study.set_user_attr(_PARENT, {"store": self._tracker.uri, "run": run_id})
 
     def data(self, data: CaptionData, splits: Mapping[str, str], digest: str) -> None:
         """Say which data the study reads."""
@@ -60,6 +60,8 @@ class TrialRuns:
         """Open a trial's run."""
         run = self._tracker.run(f"trial {trial.number}", experiment, self._parent, title=title, trial=str(trial.number))
         self._open[trial.number] = run
+        if not self._tracker.away:
+            self._tracker.wait(_SETTLE_S)  # should this command be killed, others close the run that MLflow has
 
     def curve(self, number: int, step: int, values: Mapping[str, float]) -> None:
         """Points of a trial's curves."""
@@ -84,23 +86,17 @@ class TrialRuns:
         for file in sorted(folder.glob("best*.json")) + sorted(folder.glob("trials.csv")):
             self._tracker.file(self._parent, file)
         if (folder / "plots").is_dir():
-            self._tracker.client.log_artifacts(self._parent, str(folder / "plots"), "plots")
+            self._tracker.files(self._parent, folder / "plots", "plots")
         if status != "RUNNING":
             self._tracker.end(self._parent, status)
+        self._tracker.close()
 
     def end_lost(self, study: optuna.Study) -> None:
         """Close the runs of trials whose commands were killed: these could not do it themselves."""
         lost = {str(trial.number) for trial in study.get_trials(deepcopy=False) if is_lost(trial)}
-        going_on = self._tracker.client.search_runs(
-            [self._tracker.experiment_id],
-            f"tags.`mlflow.parentRunId` = '{self._parent}' and attributes.status = 'RUNNING'",
-        )
-        for run in going_on:
-            if run.data.tags.get("trial") in lost:
-                self._close(run.info.run_id, "lost", "its command or its worker was killed")
+        tags = {"state": "lost", "note": "its command or its worker was killed"}
+        self._tracker.end_children(self._parent, "trial", sorted(lost), "KILLED", tags)
 
     def _close(self, run: str, state: str, note: str) -> None:
-        self._tracker.client.set_tag(run, "state", state)
-        if note:
-            self._tracker.client.set_tag(run, "note", note)
+        self._tracker.tags(run, {"state": state} | ({"note": note} if note else {}))
         self._tracker.end(run, {"finished": "FINISHED", "failed": "FAILED"}.get(state, "KILLED"))
