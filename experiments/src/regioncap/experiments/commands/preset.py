@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from regioncap.experiments.checkpoint import experiment_to_go_on
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict
 from regioncap.experiments.presets import PRESETS
@@ -22,18 +23,21 @@ def preset_of(command: str, arguments: Sequence[str]) -> tuple[str, Sequence[str
 def starting_point(command: str, arguments: Sequence[str]) -> tuple[str, Experiment, Sequence[str]]:
     """The preset's name, the experiment that flags then change, and the words after the preset.
 
-    That is the preset's or, with `--config FILE`, the file's, whose preset the first word must name. Raises ValueError
-    if the file does not hold an experiment of this version.
+    That is the preset's or, with `--config FILE`, the file's or, with `--init-from CHECKPOINT`, the checkpoint's, whose
+    preset the first word must name. Raises ValueError if these hold no experiment of this version.
     """
     preset, rest = preset_of(command, arguments)
-    file = _config_file(rest)
-    if file is None:
+    file, checkpoint = _path_behind("--config", rest), _path_behind("--init-from", rest)
+    if file is not None:
+        flag, experiment = f"--config {file}", read_experiment(file)
+    elif checkpoint is not None:
+        flag, experiment = f"--init-from {checkpoint}", experiment_to_go_on(checkpoint)
+    else:
         return preset, PRESETS[preset](), rest
-    experiment = read_experiment(file)
     if experiment.preset != preset:
         raise ValueError(
-            f"--config {file} holds settings of the preset {experiment.preset!r}, not {preset!r}: "
-            f"regioncap {command} {experiment.preset} --config {file}"
+            f"{flag} holds settings of the preset {experiment.preset!r}, not {preset!r}: "
+            f"regioncap {command} {experiment.preset} {flag}"
         )
     return preset, experiment, rest
 
@@ -51,12 +55,12 @@ def read_experiment(file: Path) -> Experiment:
     return from_dict(Experiment, values, str(file))
 
 
-def _config_file(arguments: Sequence[str]) -> Path | None:
-    """Read before the flags, because it is what they change."""
-    file = None
+def _path_behind(flag: str, arguments: Sequence[str]) -> Path | None:
+    """Read before the other flags, because it is what they change."""
+    path = None
     for word, following in zip(arguments, [*arguments, None][1:], strict=True):
-        if word.startswith("--config="):
-            file = Path(word.partition("=")[2])
-        elif word == "--config" and following is not None:
-            file = Path(following)
-    return file
+        if word.startswith(f"{flag}="):
+            path = Path(word.partition("=")[2])
+        elif word == flag and following is not None:
+            path = Path(following)
+    return path
