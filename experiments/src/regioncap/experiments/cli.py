@@ -25,6 +25,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap pretrain-decoder FILE --out DIR        a decoder that has its language from text: --decoder.weights DIR
   regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
   regioncap report DIR --out FILE.html             a study as one page: tables, curves, costs, gallery
+  regioncap compare RUN RUN --html FILE.html       two runs: differences, intervals, p, the images that changed most
   regioncap dashboard                              MLflow in the browser, over the studies under runs/
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
@@ -48,6 +49,7 @@ _WHERE = {
     "distil": "distil:distil_command",
     "score": "metrics:score_command",
     "report": "report:report_command",
+    "compare": "compare:compare",
     "dashboard": "dashboard:dashboard_command",
     "metrics": "metrics:metrics_command",
     "train-detector": "detector:detector_command",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regioncap.experiments.scoring.compare import Comparison
-from regioncap.experiments.scoring.gallery import PictureFolder, choose_images
+from regioncap.experiments.scoring.gallery import Pictures, choose_images
 from regioncap.experiments.scoring.measured import Measured
 from regioncap.experiments.scoring.table import best_systems, legend, p_text, percent, warnings
 
@@ -29,7 +29,7 @@ def page_html(
     *,
     references: str,
     pictures: Mapping[str, str] | None = None,
-    folder: PictureFolder | None = None,
+    folder: Pictures | None = None,
     images: int = 200,
     seed: int = 0,
 ) -> str:
@@ -64,7 +64,7 @@ def page_data(
     *,
     references: str,
     pictures: Mapping[str, str] | None = None,
-    folder: PictureFolder | None = None,
+    folder: Pictures | None = None,
     images: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _reach(scores: NDArray[np.float64]) -> float:
 
 
 def _image(
-    comparison: Comparison, name: str, index: int, pictures: Mapping[str, str], folder: PictureFolder | None
+    comparison: Comparison, name: str, index: int, pictures: Mapping[str, str], folder: Pictures | None
 ) -> dict[str, Any]:
     picture, why = folder.thumbnail(pictures.get(name, name)) if folder else ("", "")
     return {
