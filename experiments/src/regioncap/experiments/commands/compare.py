@@ -1,4 +1,4 @@
-"""The commands that tell runs apart: side by side, in the paper's tables, as figures. None needs a model."""
+"""The command that puts two runs side by side. It needs neither a model nor PyTorch, and so starts at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class CompareCommand:
     options: Annotated[CompareOptions, tyro.conf.arg(name="")] = field(default_factory=CompareOptions)
 
 
-def compare(arguments: Sequence[str]) -> int:
+def compare_runs_command(arguments: Sequence[str]) -> int:
     """Compare two runs."""
     command = parse(CompareCommand, "regioncap compare", arguments)
     compare_command(command.base, command.run, command.options)

@@ -48,8 +48,8 @@ def fill_page(data: Any, styles: Sequence[Traversable], scripts: Sequence[Traver
     style, script = ("\n".join(file.read_text(encoding="utf-8") for file in files) for files in (styles, scripts))
     text = page.read_text(encoding="utf-8")
     parts = {
-        "{{style-hash}}": _hash(style),
-        "{{script-hash}}": _hash(script),
+        "{{style-hash}}": style_hash(style),
+        "{{script-hash}}": style_hash(script),
         "{{style}}": style,
         "{{script}}": script,
         "{{data}}": _inert(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))),
@@ -158,5 +158,6 @@ def _inert(text: str) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _hash(text: str) -> str:
+def style_hash(text: str) -> str:
+    """What a page's policy allows a style or script by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
