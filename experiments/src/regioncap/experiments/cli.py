@@ -27,6 +27,7 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap report DIR --out FILE.html             a study as one page: tables, curves, costs, gallery
   regioncap compare RUN RUN --html FILE.html       two runs: differences, intervals, p, the images that changed most
   regioncap tables DIR... --out DIR                the paper's Tables 3 to 6, and what was measured here below them
+  regioncap figures RUN RUN --out FILE.png         photographs with references and captions, chosen by chance or by gain
   regioncap dashboard                              MLflow in the browser, over the studies under runs/
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
@@ -52,6 +53,7 @@ _WHERE = {
     "report": "report:report_command",
     "compare": "compare:compare_runs_command",
     "tables": "tables:tables_command",
+    "figures": "figures:figures_command",
     "dashboard": "dashboard:dashboard_command",
     "metrics": "metrics:metrics_command",
     "train-detector": "detector:detector_command",

@@ -16,7 +16,7 @@ from rich.console import Console
 from regioncap.experiments.comparing.effects import RunComparison, compare_runs
 from regioncap.experiments.comparing.page import as_systems, runs_page
 from regioncap.experiments.comparing.pictures import RunPictures
-from regioncap.experiments.comparing.runs import Run, default_name, read_run, references_of
+from regioncap.experiments.comparing.runs import Run, known_references, read_run, run_names
 from regioncap.experiments.comparing.table import print_runs, runs_markdown
 from regioncap.experiments.metrics import BLEUS, MetricsConfig
 from regioncap.experiments.progress import track
@@ -79,7 +79,7 @@ def compare_command(base: Path, run: Path, options: CompareOptions) -> RunCompar
             check_target(target)
     names = options.names or run_names((base, run))
     runs = read_run(base, names[0]), read_run(run, names[1])
-    references = _references(runs, options.references)
+    references = known_references(runs, options.references)
     if options.html and not references:
         raise ValueError(f"--html shows captions beside references, which {base} does not tell: add --references FILE")
     pictures = RunPictures(runs, options.images)
@@ -96,23 +96,11 @@ def compare_command(base: Path, run: Path, options: CompareOptions) -> RunCompar
     if options.per_image:
         write_whole(options.per_image, per_image_csv(as_systems(comparison, references)))
     if options.html:
-        write_whole(options.html, runs_page(comparison, references, pictures, images=options.html_images))
+        source = options.references.name if options.references else "the runs' own data"
+        write_whole(
+            options.html, runs_page(comparison, references, pictures, source=source, images=options.html_images)
+        )
     return comparison
-
-
-def run_names(places: Sequence[Path]) -> tuple[str, ...]:
-    """Names that tell runs apart: arm and seed where these do, else the shortest ends of their paths."""
-    names = tuple(default_name(place) for place in places)
-    if len(set(names)) == len(names):
-        return names
-    parts = [place.resolve().parts for place in places]
-    if len(set(parts)) < len(parts):
-        raise ValueError(f"{places[0]} is named twice; give two different runs")
-    for length in range(1, max(map(len, parts)) + 1):
-        names = tuple("/".join(part[-length:]) for part in parts)
-        if len(set(names)) == len(names):
-            break
-    return names
 
 
 def comparison_record(comparison: RunComparison) -> dict[str, Any]:
@@ -140,13 +128,6 @@ def comparison_record(comparison: RunComparison) -> dict[str, Any]:
     }
 
 
-def _references(runs: Sequence[Run], file: Path | None) -> Mapping[str, Sequence[str]]:
-    if file is not None:
-        return references_of(file, runs[0].names)
-    known = next((run.images for run in runs if run.images), {})
-    return {name: known[name].captions for name in runs[0].names if name in known}
-
-
 def _bleu_counts(
     runs: Sequence[Run], references: Mapping[str, Sequence[str]], config: MetricsConfig
 ) -> list[NDArray[np.float64]]:
@@ -162,7 +143,7 @@ def _bleu_counts(
                 stored = own.scores.corpus.get(metric)
                 if stored is not None and abs(stored - scores.corpus[metric]) > _SAME:
                     raise ValueError(
-                        f"{own.file} holds {metric} {100 * stored:.2f}, but against these references its captions score "
+                        f"{own.file} holds {metric} {100 * stored:.2f}, but against these references its captions get "
                         f"{100 * scores.corpus[metric]:.2f}: name those that it was scored against with --references"
                     )
             assert scores.bleu_counts is not None

@@ -134,9 +134,7 @@ def _column(own: SeedRun, metric: str, names: Sequence[str]) -> list[float]:
     return [own.scores.per_image[name][metric] for name in names]
 
 
-def _over_seeds(
-    old: NDArray[np.float64], new: NDArray[np.float64], paired: bool, seed: int
-) -> tuple[float, float]:
+def _over_seeds(old: NDArray[np.float64], new: NDArray[np.float64], paired: bool, seed: int) -> tuple[float, float]:
     """Seeds that both sides have are drawn together, others apart."""
     if paired:
         return interval(resampled_seeds(new - old, seed=seed))

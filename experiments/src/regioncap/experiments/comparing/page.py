@@ -8,7 +8,7 @@ import numpy as np
 from regioncap.experiments.comparing.effects import RunComparison
 from regioncap.experiments.comparing.pictures import RunPictures
 from regioncap.experiments.comparing.runs import Run
-from regioncap.experiments.comparing.table import effect_rows, legend, said, title
+from regioncap.experiments.comparing.table import effect_rows, legend, said
 from regioncap.experiments.metrics import Scores
 from regioncap.experiments.scoring.compare import Comparison, System
 from regioncap.experiments.scoring.measured import Measured
@@ -51,11 +51,16 @@ def as_systems(comparison: RunComparison, references: Mapping[str, Sequence[str]
 
 
 def runs_page(
-    comparison: RunComparison, references: Mapping[str, Sequence[str]], pictures: RunPictures, *, images: int = 200
+    comparison: RunComparison,
+    references: Mapping[str, Sequence[str]],
+    pictures: RunPictures,
+    *,
+    source: str,
+    images: int = 200,
 ) -> str:
-    """A page in one file that asks the network for nothing; see `scoring.page.page_html`."""
+    """A page in one file that asks the network for nothing; see `scoring.page.page_html`. `source` names the data."""
     return fill_page(
-        runs_data(comparison, references, pictures, images=images),
+        runs_data(comparison, references, pictures, source=source, images=images),
         [ASSETS / "page.css"],
         [ASSETS / "drawing.js", ASSETS / "page.js"],
         ASSETS / "page.html",
@@ -63,13 +68,18 @@ def runs_page(
 
 
 def runs_data(
-    comparison: RunComparison, references: Mapping[str, Sequence[str]], pictures: RunPictures, *, images: int = 200
+    comparison: RunComparison,
+    references: Mapping[str, Sequence[str]],
+    pictures: RunPictures,
+    *,
+    source: str,
+    images: int = 200,
 ) -> dict[str, Any]:
     """What the page holds: that of `page_data`, and the table of differences."""
     several = len(comparison.base.seeds) + len(comparison.run.seeds) > 2
     data = page_data(
         as_systems(comparison, references),
-        references=title(comparison),
+        references=source,
         folder=pictures,
         images=images,
         seed=comparison.seed,
@@ -91,7 +101,9 @@ def runs_data(
 def _means(run: Run, comparison: RunComparison) -> Scores:
     metrics = tuple(comparison.effects)
     each = {
-        metric: np.mean([[own.scores.per_image[name][metric] for name in comparison.images] for own in run.seeds], axis=0)
+        metric: np.mean(
+            [[own.scores.per_image[name][metric] for name in comparison.images] for own in run.seeds], axis=0
+        )
         for metric in metrics
     }
     return Scores(

@@ -79,16 +79,36 @@ def read_run(place: Path, name: str | None = None) -> Run:
     )
 
 
-def references_of(file: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The references of these images in a file of COCO's, Karpathy's or JSON lines' format, whatever their split.
+def known_references(runs: Sequence[Run], file: Path | None) -> dict[str, tuple[str, ...]]:
+    """Image -> references, from a file of COCO's, Karpathy's or JSON lines' format (whatever the split), else from what
+    the first run that tells them was scored against; empty if none does.
 
-    Raises ValueError if one is missing, CaptionFileError if the file is to blame.
+    Raises ValueError if the file lacks an image's, CaptionFileError if it cannot be read.
     """
+    names = runs[0].names
+    if file is None:
+        known = next((run.images for run in runs if run.images), {})
+        return {name: known[name].captions for name in names if name in known}
     found = {image.name: image.references for image in annotated_images(load(file))}
     missing = [name for name in names if not found.get(name)]
     if missing:
         raise ValueError(f"--references {file} has none for '{missing[0]}' (and {len(missing) - 1} more images)")
     return {name: found[name] for name in names}
+
+
+def run_names(places: Sequence[Path]) -> tuple[str, ...]:
+    """Names that tell runs apart: arm and seed where these do, else the shortest ends of their paths."""
+    names = tuple(default_name(place) for place in places)
+    if len(set(names)) == len(names):
+        return names
+    parts = [place.resolve().parts for place in places]
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"{places[0]} is named twice; give two different runs")
+    for length in range(1, max(map(len, parts)) + 1):
+        names = tuple("/".join(part[-length:]) for part in parts)
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def default_name(place: Path) -> str:

@@ -85,8 +85,8 @@ def legend(comparison: RunComparison) -> list[str]:
         "p: two-sided paired bootstrap on the per-image scores"
         + (", seeds averaged: it speaks of other images and the same training runs." if several else "."),
         f"These are {len(comparison.effects)} tests, not corrected for their number.",
-        "better, worse, equal: images by their own score. effect size: mean difference of the per-image scores in units "
-        "of their standard deviation.",
+        "better, worse, equal: images by their own score. effect size: mean difference of the per-image scores in "
+        "units of their standard deviation.",
     ]
     if several:
         numbers = [", ".join(map(str, run.numbers)) for run in (comparison.base, comparison.run)]

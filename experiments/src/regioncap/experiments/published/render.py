@@ -31,9 +31,7 @@ def print_tables(tables: Sequence[LaidOutTable], console: Console) -> None:
                 left = column < table.texts
                 grid.add_column(name, justify="left" if left else "right", no_wrap=True, min_width=widths[column])
             for number, row in enumerate(block.rows):
-                grid.add_row(
-                    *(Text(cell, style=_green((number, at) in block.best)) for at, cell in enumerate(row))
-                )
+                grid.add_row(*(Text(cell, style=_green((number, at) in block.best)) for at, cell in enumerate(row)))
             whole.print(grid)
         for note in table.notes:
             whole.print(Text(f"- {note}", style="dim"))
@@ -59,7 +57,10 @@ def tables_markdown(tables: Sequence[LaidOutTable], source: str) -> str:
 
 
 def tables_latex(tables: Sequence[LaidOutTable], source: str) -> str:
-    """A `table` for each, for the packages booktabs and graphicx, as wide as the line; notes and references are comments."""
+    """A `table` for each, as wide as the line, for the packages booktabs and graphicx.
+
+    Notes and references are comments.
+    """
     lines = [f"% Published rows: {source}", "% \\usepackage{booktabs,graphicx}"]
     for table in tables:
         width = len(table.head)
@@ -70,7 +71,9 @@ def tables_latex(tables: Sequence[LaidOutTable], source: str) -> str:
         lines.append(" & ".join(tex(name) for name in table.head) + " \\\\")
         for block in table.blocks:
             lines.append("\\midrule")
-            lines += [f"\\multicolumn{{{width}}}{{l}}{{\\itshape {tex(line)}}} \\\\" for line in (block.title, block.remark)]
+            lines += [
+                f"\\multicolumn{{{width}}}{{l}}{{\\itshape {tex(line)}}} \\\\" for line in (block.title, block.remark)
+            ]
             lines.append("\\midrule")
             for number, row in enumerate(block.rows):
                 cells = [_tex_cell(cell, (number, at) in block.best) for at, cell in enumerate(row)]
@@ -89,7 +92,8 @@ def tables_html(tables: Sequence[LaidOutTable], source: str, address: str) -> st
         body += [f'<th scope="col"{_left(at, table)}>{escape(name)}</th>' for at, name in enumerate(table.head)]
         body.append("</tr></thead>")
         for block in table.blocks:
-            body.append(f'<tbody><tr><th class="block" colspan="{len(table.head)}">{escape(block.title)}<small>{escape(block.remark)}</small></th></tr>')
+            head = f"{escape(block.title)}<small>{escape(block.remark)}</small>"
+            body.append(f'<tbody><tr><th class="block" colspan="{len(table.head)}">{head}</th></tr>')
             for number, row in enumerate(block.rows):
                 body.append("<tr>")
                 for at, cell in enumerate(row):
@@ -103,7 +107,7 @@ def tables_html(tables: Sequence[LaidOutTable], source: str, address: str) -> st
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         f"style-src '{style_hash(style)}'; base-uri 'none'; form-action 'none'\">\n"
         f"<title>Tables 3 to 6</title>\n<style>{style}</style>\n</head>\n<body>\n<header><h1>Tables 3 to 6</h1>\n"
         f'<p class="quiet">Published rows: <a href="{escape(address)}">{escape(source)}</a></p></header>\n'
@@ -112,10 +116,12 @@ def tables_html(tables: Sequence[LaidOutTable], source: str, address: str) -> st
 
 
 _STYLE = """
+th, td { padding: 0.3em 0.5em; white-space: nowrap; }
 td.text, th.text { text-align: left; }
+td.text { white-space: normal; }
+td.best { color: var(--best); font-weight: 700; }
 th.block { text-align: left; font-weight: 600; white-space: normal; padding-top: 1.2em; }
 th.block small { display: block; font-weight: 400; font-style: italic; }
-td { white-space: nowrap; }
 .references { list-style: none; padding-left: 0; font-size: 0.85em; }
 """
 
