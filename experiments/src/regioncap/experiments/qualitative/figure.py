@@ -33,8 +33,7 @@ _RUNS = ("#5a626c", "#2459a3", "#b8438a", "#b3962f")
 """The first run, and those that are compared with it."""
 _WORDS = re.compile(r"\w+(?:['’]\w+)*")
 _FUNCTION_WORDS = frozenset(
-    ("a", "an", "and", "are", "at", "be", "being", "by", "for", "her", "his", "in", "is", "it", "its", "of", "on")
-    + ("the", "their", "to", "was", "were", "with")
+    _WORDS.findall("a an and are at be being by for her his in is it its of on the their to was were with")
 )
 """Never marked: that no reference happens to use one says nothing."""
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -62,6 +62,7 @@ def thumbnail(path: Path) -> tuple[str, str]:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", ""
 
 
+@runtime_checkable
 class Pictures(Protocol):
     """Where a page gets its pictures."""
 
