@@ -36,8 +36,13 @@ def test_file_that_stands_alone_tells_its_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "[]", '{"corpus": {}}', '{"corpus": {"CIDEr": 1}, "missing": {}, "warnings": [], "per_image": {"a": {}}}']
-    + [json.dumps({"corpus": {}, "missing": {}, "warnings": [], "per_image": {}, "images": [{"name": "a"}]})],
+    [
+        "{",
+        "[]",
+        '{"corpus": {}}',
+        '{"corpus": {"CIDEr": 1}, "missing": {}, "warnings": [], "per_image": {"a": {}}}',
+        json.dumps({"corpus": {}, "missing": {}, "warnings": [], "per_image": {}, "images": [{"name": "a"}]}),
+    ],
 )
 def test_other_files_are_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / "s.json").write_text(content)

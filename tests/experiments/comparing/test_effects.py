@@ -30,7 +30,7 @@ def test_one_seed_each_agrees_with_regioncap_score(make_run):
         )
         for own, counts in ((base, old), (run, new))
     ]
-    expected = compare({image: () for image in base.names}, systems, samples=SAMPLES)
+    expected = compare(dict.fromkeys(base.names, ()), systems, samples=SAMPLES)
     for metric, effect in comparison.effects.items():
         before, after = expected.measured[metric]
         assert (effect.base.mean, effect.run.mean) == (before.value, after.value)
@@ -145,9 +145,7 @@ def test_without_references_bleu_and_sum_have_no_interval(make_run):
 
 def test_order_of_images_changes_nothing(make_run):
     (base, _), (run, _) = make_run("base"), make_run("run", gain=0.1)
-    turned = {
-        image: run.seeds[0].scores.per_image[image] for image in reversed(list(run.seeds[0].scores.per_image))
-    }
+    turned = {image: run.seeds[0].scores.per_image[image] for image in reversed(list(run.seeds[0].scores.per_image))}
     scores = Scores(corpus=run.seeds[0].scores.corpus, per_image=turned, missing=run.seeds[0].scores.missing)
     own = type(run.seeds[0])(seed=0, file=run.seeds[0].file, scores=scores, captions=run.seeds[0].captions)
     other = type(run)(name="run", place=run.place, seeds=(own,), images=run.images)

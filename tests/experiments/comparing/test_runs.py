@@ -29,8 +29,11 @@ def test_seeds_are_ordered_by_number(study: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("place", "name", "number"),
-    [("+graph/seed2", "+graph seed2", 2), ("+graph/seed2/scores.json", "+graph seed2", 2)]
-    + [("retrieval floor", "retrieval floor", 0)],
+    [
+        ("+graph/seed2", "+graph seed2", 2),
+        ("+graph/seed2/scores.json", "+graph seed2", 2),
+        ("retrieval floor", "retrieval floor", 0),
+    ],
 )
 def test_one_seed_by_folder_or_file(study: Path, place: str, name: str, number: int) -> None:
     run = read_run(study / place)
@@ -73,7 +76,7 @@ def test_what_is_no_run_says_what_to_name(study: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not there; want an arm's"):
         read_run(tmp_path / "nowhere")
     (tmp_path / "checkpoint").mkdir()
-    with pytest.raises(ValueError, match="is a checkpoint: name .*regioncap evaluate"):
+    with pytest.raises(ValueError, match=r"is a checkpoint: name .*regioncap evaluate"):
         read_run(tmp_path / "checkpoint")
     with pytest.raises(ValueError, match=r"holds no scores\.json"):
         read_run(tmp_path)

@@ -30,7 +30,7 @@ def write_scores(
 
     `images` are written for files that stand alone, so that whoever reads them finds references and photographs.
     """
-    content = {
+    content: dict[str, object] = {
         "unit": "percent",
         "corpus": {metric: 100 * score for metric, score in scores.corpus.items()},
         "missing": dict(scores.missing),

@@ -163,7 +163,7 @@ def _pixels(path: Path | None) -> Pixels | None:
 
 def _shape(pictures: Sequence[Pixels | None]) -> float:
     shapes = [pixels.shape[0] / pixels.shape[1] for pixels in pictures if pixels is not None]
-    return min(_TALLEST, max([_FLATTEST, *shapes]))
+    return float(min(_TALLEST, max([_FLATTEST, *shapes])))
 
 
 def _picture(figure: Figure, pixels: Pixels | None, place: tuple[float, float, float, float]) -> None:

@@ -1,0 +1,124 @@
+"""The figure: what is written where, and that nothing leaves it."""
+
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from regioncap.experiments.qualitative.figure import Line, Panel, draw_figure
+
+MARK = "#b3441f"
+PEER = Line(label="Peer", text="a cat sleeps on the beach", score="3.0")
+
+
+def panel(picture: Path | None, name: str = "photo.jpg", **options) -> Panel:
+    return Panel(
+        **{
+            "picture": picture,
+            "name": name,
+            "gain": "CIDEr +1.0",
+            "truth": ("A dog runs on the beach.",),
+            "references": ("A dog runs on the beach.", "Brown dogs, on sand"),
+            "lines": (
+                Line(label="Peer", text="a cat sleeps on the beach", score="3.0"),
+                Line(label="Ours", text="a dog"),
+            ),
+        }
+        | options
+    )
+
+
+def drawn(panels, tmp_path: Path, foot: str = "The foot.", **options) -> Figure:
+    """The figure itself, as it was saved."""
+    kept = []
+    save = Figure.savefig
+    with patch.object(Figure, "savefig", lambda self, *a, **k: (kept.append(self), save(self, *a, **k))[1]):
+        draw_figure(panels, foot, [tmp_path / "f.png"], **options)
+    return kept[0]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.new("RGB", (120, 80), (200, 30, 60)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts]
+
+
+def test_references_and_captions_are_written_in_full(photo: Path, tmp_path: Path) -> None:
+    found = texts(drawn([panel(photo)], tmp_path))
+    words = "GT: A dog runs on the beach. Peer: a cat sleeps on the beach 3.0 Ours: a dog The foot."
+    assert [word for word in found if word not in ("photo.jpg", "CIDEr +1.0")] == words.split()
+
+
+def test_content_words_that_no_reference_has_are_underlined_and_no_others(photo: Path, tmp_path: Path) -> None:
+    figure = drawn([panel(photo, lines=(Line(label="Ours", text="the cat's dog, sleeps With Sand in"),))], tmp_path)
+    marks = [line for line in figure.get_children() if getattr(line, "get_color", lambda: "")() == MARK]
+    assert len([mark for mark in marks if hasattr(mark, "get_xdata")]) == 2  # cat's, sleeps
+    bare = drawn([panel(photo, references=(), truth=())], tmp_path)
+    assert not [mark for mark in bare.get_children() if hasattr(mark, "get_xdata")]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 5])
+def test_nothing_leaves_the_figure_or_its_column(photo: Path, tmp_path: Path, columns: int) -> None:
+    long = Line(label="A rather long name", text="word " * 40 + "w" * 25, score="1.0")
+    panels = [panel(photo, name=f"{'a' * 60}.jpg", lines=(long,)) for _ in range(5)]
+    figure = drawn(panels, tmp_path, foot="foot " * 80, columns=columns)
+    renderer = figure.canvas.get_renderer()
+    width, height = figure.bbox.width, figure.bbox.height
+    boxes = [text.get_window_extent(renderer) for text in figure.texts]
+    assert min(box.x0 for box in boxes) >= 0
+    assert max(box.x1 for box in boxes) <= width
+    assert min(box.y0 for box in boxes) >= 0
+    assert max(box.y1 for box in boxes) <= height
+    assert len(figure.axes) == 5
+    pictures = [axes.get_window_extent(renderer) for axes in figure.axes]
+    for at, box in enumerate(boxes):
+        for picture in pictures:
+            assert not (box.x0 < picture.x1 and picture.x0 < box.x1 and box.y0 < picture.y1 and picture.y0 < box.y1), (
+                figure.texts[at].get_text()
+            )
+    for first in range(len(boxes)):
+        for second in range(first):
+            a, b = boxes[first], boxes[second]
+            overlap = min(a.x1, b.x1) - max(a.x0, b.x0)
+            assert not (overlap > 0.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 3.0)
+
+
+@pytest.mark.parametrize("size", [(120, 80), (80, 120), (100, 100), (300, 40)])
+def test_a_picture_keeps_its_shape(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size, (10, 200, 10)).save(tmp_path / "p.png")
+    drawn([panel(tmp_path / "p.png", gain="", truth=(), lines=())], tmp_path)
+    pixels = np.asarray(Image.open(tmp_path / "f.png").convert("RGB")).astype(int)
+    green = (abs(pixels - (10, 200, 10)) < 12).all(axis=2)
+    rows, columns = np.flatnonzero(green.any(axis=1)), np.flatnonzero(green.any(axis=0))
+    shape = (columns[-1] - columns[0] + 1) / (rows[-1] - rows[0] + 1)
+    assert shape == pytest.approx(size[0] / size[1], rel=0.02)
+
+
+def test_a_picture_that_is_not_there_has_a_place_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    figure = drawn([panel(None), panel(tmp_path / "broken.jpg")], tmp_path)
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["picture not found"] * 2
+
+
+def test_a_caption_without_words_says_so_and_signs_are_no_mathematics(photo: Path, tmp_path: Path) -> None:
+    figure = drawn(
+        [panel(photo, lines=(Line(label="Ours", text=""), Line(label="Peer", text="costs $5$_a^b$")))], tmp_path
+    )
+    assert "words)" in texts(figure)
+    assert "$5$_a^b$" in texts(figure)
+
+
+def test_formats(photo: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "deep" / f"f.{form}" for form in ("png", "pdf", "svg")]
+    draw_figure([panel(photo)], "foot", paths)
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    assert paths[1].read_bytes().startswith(b"%PDF")
+    assert b"/Type3" not in paths[1].read_bytes()
+    assert "<svg" in paths[2].read_text()
