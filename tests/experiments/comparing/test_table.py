@@ -38,6 +38,7 @@ def test_columns_of_seeds_are_only_there_where_there_are_some(make_run):
     head, *rows = effect_rows(compare_runs(base, run, samples=20))
     assert not {"by seed", "95% images, seeds"} & set(head)
     assert all("±" not in cell for row in rows for cell in row)
+    assert "One training run a side" in "\n".join(legend(compare_runs(base, run, samples=20)))
     unpaired = compare_runs(make_run("base", seeds=(0, 1))[0], make_run("run", seeds=(4,))[0], samples=20)
     assert "by seed" not in effect_rows(unpaired)[0]
     assert "Seeds 0, 1 against 4: drawn apart" in "\n".join(legend(unpaired))

@@ -95,6 +95,8 @@ def legend(comparison: RunComparison) -> list[str]:
             if comparison.paired
             else f"Seeds {numbers[0]} against {numbers[1]}: drawn apart, as there are no pairs."
         )
+    else:
+        lines.append("One training run a side: nothing here tells how other seeds would have come out.")
     if any(effect.interval is None for effect in comparison.effects.values()):
         lines.append(
             f"No interval for {', '.join(BLEUS)} and SUM: they need the references; name them with --references FILE."
