@@ -32,10 +32,9 @@ def panel(picture: Path | None, name: str = "photo.jpg", **options) -> Panel:
 
 
 def drawn(panels, tmp_path: Path, foot: str = "The foot.", **options) -> Figure:
-    """The figure itself, as it was saved."""
-    kept = []
-    save = Figure.savefig
-    with patch.object(Figure, "savefig", lambda self, *a, **k: (kept.append(self), save(self, *a, **k))[1]):
+    """The figure itself, in the place of its file."""
+    kept: list[Figure] = []
+    with patch.object(Figure, "savefig", lambda figure, *arguments, **options: kept.append(figure)):
         draw_figure(panels, foot, [tmp_path / "f.png"], **options)
     return kept[0]
 
@@ -64,36 +63,28 @@ def test_content_words_that_no_reference_has_are_underlined_and_no_others(photo:
     assert not [mark for mark in bare.get_children() if hasattr(mark, "get_xdata")]
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3, 5])
-def test_nothing_leaves_the_figure_or_its_column(photo: Path, tmp_path: Path, columns: int) -> None:
-    long = Line(label="A rather long name", text="word " * 40 + "w" * 25, score="1.0")
+@pytest.mark.parametrize("columns", [1, 5])
+def test_nothing_leaves_the_figure_or_stands_on_something_else(photo: Path, tmp_path: Path, columns: int) -> None:
+    long = Line(label="A rather long name", text="word " * 20 + "w" * 25, score="1.0")
     panels = [panel(photo, name=f"{'a' * 60}.jpg", lines=(long,)) for _ in range(5)]
-    figure = drawn(panels, tmp_path, foot="foot " * 80, columns=columns)
+    figure = drawn(panels, tmp_path, foot="foot " * 60, columns=columns)
     renderer = figure.canvas.get_renderer()
-    width, height = figure.bbox.width, figure.bbox.height
-    boxes = [text.get_window_extent(renderer) for text in figure.texts]
-    assert min(box.x0 for box in boxes) >= 0
-    assert max(box.x1 for box in boxes) <= width
-    assert min(box.y0 for box in boxes) >= 0
-    assert max(box.y1 for box in boxes) <= height
+    boxes = [part.get_window_extent(renderer) for part in (*figure.texts, *figure.axes)]
+    left, low, right, high = np.array([box.extents for box in boxes]).T
+    assert min(left.min(), low.min()) >= 0
+    assert (right.max(), high.max()) <= (figure.bbox.width, figure.bbox.height)
+    across = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
+    up = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
+    # At this resolution letters lie on whole pixels; descenders of a line may touch the next one.
+    on_each_other = (across > 4) & (up > 3) & ~np.eye(len(boxes), dtype=bool)
+    assert not on_each_other.any()
     assert len(figure.axes) == 5
-    pictures = [axes.get_window_extent(renderer) for axes in figure.axes]
-    for at, box in enumerate(boxes):
-        for picture in pictures:
-            assert not (box.x0 < picture.x1 and picture.x0 < box.x1 and box.y0 < picture.y1 and picture.y0 < box.y1), (
-                figure.texts[at].get_text()
-            )
-    for first in range(len(boxes)):
-        for second in range(first):
-            a, b = boxes[first], boxes[second]
-            overlap = min(a.x1, b.x1) - max(a.x0, b.x0)
-            assert not (overlap > 0.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 3.0)
 
 
-@pytest.mark.parametrize("size", [(120, 80), (80, 120), (100, 100), (300, 40)])
+@pytest.mark.parametrize("size", [(120, 80), (80, 120), (300, 40)])
 def test_a_picture_keeps_its_shape(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size, (10, 200, 10)).save(tmp_path / "p.png")
-    drawn([panel(tmp_path / "p.png", gain="", truth=(), lines=())], tmp_path)
+    draw_figure([panel(tmp_path / "p.png", gain="", truth=(), lines=())], "", [tmp_path / "f.png"])
     pixels = np.asarray(Image.open(tmp_path / "f.png").convert("RGB")).astype(int)
     green = (abs(pixels - (10, 200, 10)) < 12).all(axis=2)
     rows, columns = np.flatnonzero(green.any(axis=1)), np.flatnonzero(green.any(axis=0))
@@ -109,10 +100,11 @@ def test_a_picture_that_is_not_there_has_a_place_that_says_so(tmp_path: Path) ->
 
 def test_a_caption_without_words_says_so_and_signs_are_no_mathematics(photo: Path, tmp_path: Path) -> None:
     figure = drawn(
-        [panel(photo, lines=(Line(label="Ours", text=""), Line(label="Peer", text="costs $5$_a^b$")))], tmp_path
+        [panel(photo, lines=(Line(label="Ours", text=""), Line(label="Peer", text="costs $5$_a^b")))], tmp_path
     )
-    assert "words)" in texts(figure)
-    assert "$5$_a^b$" in texts(figure)
+    assert "(no words)" in texts(figure)
+    assert "$5$_a^b" in texts(figure)
+    assert not any(text.get_parse_math() for text in figure.texts if "$" in text.get_text())
 
 
 def test_formats(photo: Path, tmp_path: Path) -> None:

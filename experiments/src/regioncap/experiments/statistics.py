@@ -121,7 +121,7 @@ def resampled_seeds(replicates: NDArray[np.float64], *, seed: int = 0) -> NDArra
 
     `replicates` are of images drawn with replacement, a column a seed. For every draw as many seeds are drawn with
     replacement and their columns averaged: images and seeds are resampled apart, as they are crossed (the pigeonhole
-    bootstrap, Owen 2007, Annals of Applied Statistics 1(2)). Few seeds still say little: with S of them the spread
+    bootstrap, Owen 2007, Annals of Applied Statistics 1(2)). Few seeds still say little: with S of them the variance
     between seeds comes out (S-1)/S of its unbiased estimate.
     """
     samples, seeds = replicates.shape

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -117,11 +117,11 @@ def _texts(panel: Panel) -> Iterator[list[_Token]]:
 
 
 def _flow(tokens: Sequence[_Token], width: float) -> list[list[tuple[float, _Token]]]:
-    """Tokens in lines no wider than `width` inches, each with its place; a longer word stands alone."""
+    """Tokens in lines no wider than `width` inches, each with its place; a longer word is broken."""
     space = _wide(_Token(text="n"))
     lines: list[list[tuple[float, _Token]]] = [[]]
     at = 0.0
-    for token in tokens:
+    for token in (piece for whole in tokens for piece in _broken(whole, width)):
         wide = _wide(token)
         if lines[-1] and at + wide > width:
             lines.append([])
@@ -129,6 +129,16 @@ def _flow(tokens: Sequence[_Token], width: float) -> list[list[tuple[float, _Tok
         lines[-1].append((at, token))
         at += wide + 0.55 * space
     return lines
+
+
+def _broken(token: _Token, width: float) -> Iterator[_Token]:
+    while len(token.text) > 1 and _wide(token) > width:
+        end = len(token.text) - 1
+        while end > 1 and _wide(replace(token, text=token.text[:end])) > width:
+            end -= 1
+        yield replace(token, text=token.text[:end])
+        token = replace(token, text=token.text[end:])
+    yield token
 
 
 @cache
@@ -193,7 +203,7 @@ def _head(figure: Figure, panel: Panel, left: float, y: float, width: float) -> 
     name = panel.name
     while len(name) > 1 and small * _wide(_Token(text=name)) > room:
         name = f"{name.removesuffix('…')[:-1]}…"
-    figure.text(left / across, y / up, name, fontsize=small * _SIZE, color=_QUIET, va="center")
+    figure.text(left / across, y / up, name, fontsize=small * _SIZE, color=_QUIET, va="center", parse_math=False)
     if panel.gain:
         tone, right = _TRUTH if "+" in panel.gain else _OWN, (left + width) / across
         figure.text(right, y / up, panel.gain, fontsize=small * _SIZE, color=tone, ha="right", va="center")
@@ -206,7 +216,8 @@ def _write(figure: Figure, lines: Sequence[Sequence[tuple[float, _Token]]], left
         base = top - 0.75 * _LINE
         for x, token in line:
             place = ((left + x) / across, base / up)
-            figure.text(*place, token.text, color=token.colour, fontproperties=_font(token.bold), va="baseline")
+            look = {"color": token.colour, "fontproperties": _font(token.bold)}
+            figure.text(*place, token.text, va="baseline", parse_math=False, **look)
             if token.own:
                 ends = [place[0], place[0] + _wide(token) / across]
                 under = (base - 0.035) / up
