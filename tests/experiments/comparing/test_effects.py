@@ -173,7 +173,7 @@ def test_sum_of_different_metrics_is_not_compared(make_run):
     assert list(comparison.effects) == ["ROUGE-L", "CIDEr"]
     assert comparison.missing["SUM"] == "the two are sums of different metrics"
     assert comparison.missing["SPICE"] == "no jars"
-    assert comparison.missing["METEOR"] == "run was scored without it"
+    assert comparison.missing["METEOR"] == "scored without it: run"
 
 
 def test_what_cannot_be_compared_is_refused(make_run):

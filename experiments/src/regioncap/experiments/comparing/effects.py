@@ -148,7 +148,7 @@ def _common(base: Run, run: Run) -> tuple[list[str], dict[str, str]]:
         without = [own.name for own in (base, run) if metric not in own.metrics]
         if without:
             reasons = [own.scores.missing.get(metric) for own in (*base.seeds, *run.seeds)]
-            missing[metric] = next(filter(None, reasons), f"{' and '.join(without)} was scored without it")
+            missing[metric] = next(filter(None, reasons), f"scored without it: {', '.join(without)}")
     if "SUM" in metrics and len({tuple(m for m in SUMMED if m in own.metrics) for own in (base, run)}) > 1:
         metrics.remove("SUM")
         missing["SUM"] = "the two are sums of different metrics"

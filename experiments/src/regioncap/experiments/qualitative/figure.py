@@ -216,8 +216,8 @@ def _write(figure: Figure, lines: Sequence[Sequence[tuple[float, _Token]]], left
         base = top - 0.75 * _LINE
         for x, token in line:
             place = ((left + x) / across, base / up)
-            look = {"color": token.colour, "fontproperties": _font(token.bold)}
-            figure.text(*place, token.text, va="baseline", parse_math=False, **look)
+            font = _font(token.bold)
+            figure.text(*place, token.text, color=token.colour, fontproperties=font, va="baseline", parse_math=False)
             if token.own:
                 ends = [place[0], place[0] + _wide(token) / across]
                 under = (base - 0.035) / up
