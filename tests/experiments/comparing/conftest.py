@@ -26,10 +26,9 @@ def _make_run(
     noise: float = 0.05,
     references: tuple[str, ...] = ("a dog runs",),
     metrics: Sequence[str] = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SUM"),
-    order: int = 1,
 ) -> tuple[Run, list[np.ndarray]]:
-    """All runs share the images' difficulty; those of names of one length are the same. `order` -1 lists the images the other way round."""
-    names = [f"{index}.jpg" for index in range(images)][::order]
+    """All runs share the images' difficulty; those whose names have the same length are the same."""
+    names = [f"{index}.jpg" for index in range(images)]
     generator = np.random.default_rng(len(name))
     hard = {f"{index}.jpg": value for index, value in enumerate(np.random.default_rng(5).uniform(0.2, 0.8, images))}
     counts, runs = [], []
