@@ -6,13 +6,14 @@ import multiprocessing
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -27,23 +28,25 @@ from regioncap.encoders import (
     SmallTrunkConfig,
     load_detector,
 )
-from regioncap.experiments.arms import ARMS
+from regioncap.experiments.arms import ARMS, RETRIEVAL
 from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.cli import main
 from regioncap.experiments.config import Experiment, VocabularyConfig
-from regioncap.experiments.data.dataset import CaptionData
+from regioncap.experiments.data.dataset import CaptionData, CaptionedImage
 from regioncap.experiments.data.scenes import KINDS, ScenesConfig, make_scenes
 from regioncap.experiments.data.sources import ScenesSource, read_data
 from regioncap.experiments.encoders import Encoders, ScenesEncodersSource
 from regioncap.experiments.keywords.config import KeywordSupervisionConfig
-from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
+from regioncap.experiments.metrics import METRICS, SUMMED, CaptionScorer, MetricsConfig, Scores
 from regioncap.experiments.metrics.spice_models import missing_jars
 from regioncap.experiments.prepare import Prepared, prepare
 from regioncap.experiments.presets import scenes
 from regioncap.experiments.scenes_alignment import AlignmentConfig
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
+from regioncap.experiments.scores_file import SCORES, write_scores
+from regioncap.experiments.study_file import write_study_file
 from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.phases import PhaseConfig
 from regioncap.experiments.training.train import take_keyword_heads
@@ -377,3 +380,55 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser = Browser(program, tmp_path_factory.mktemp("profile"))
     yield browser
     browser.close()
+
+
+@pytest.fixture(scope="session")
+def invent_runs() -> Callable[..., Path]:
+    """Writes the folder of a study whose captions are invented and whose scores are random; nothing is trained."""
+    return _invent_runs
+
+
+def _invent_runs(
+    folder: Path,
+    arms: Mapping[str, float],
+    *,
+    seeds: int = 2,
+    images: int = 12,
+    floor: bool = True,
+    told: bool = True,
+    absent: Sequence[str] = ("SPICE",),
+) -> Path:
+    """`arms` maps names to how much they gain; with `told` there is a study file with references and photographs."""
+    generator = np.random.default_rng(len(arms))
+    names = [f"{index}.jpg" for index in range(images)]
+    words = ["a", "dog", "cat", "man", "runs", "sits", "on", "the", "grass", "beach"]
+    base = {metric: generator.uniform(0.1, 0.6, images) for metric in METRICS if metric not in {"SUM", *absent}}
+
+    def write(place: Path, gain: float) -> None:
+        columns = {metric: values + gain + generator.normal(0, 0.02, images) for metric, values in base.items()}
+        columns["SUM"] = np.sum([columns[metric] for metric in SUMMED if metric in columns], axis=0)
+        scores = Scores(
+            corpus={metric: float(columns[metric].mean()) for metric in METRICS if metric in columns},
+            per_image={
+                name: {metric: float(columns[metric][at]) for metric in METRICS if metric in columns}
+                for at, name in enumerate(names)
+            },
+            missing=dict.fromkeys(absent, "no jars"),
+        )
+        place.mkdir(parents=True)
+        write_scores(place / SCORES, scores, {name: " ".join(generator.choice(words, size=6)) for name in names})
+
+    if floor:
+        write(folder / RETRIEVAL, -0.05)
+    for arm, gain in arms.items():
+        for seed in range(seeds):
+            write(folder / arm / f"seed{seed}", gain)
+    if told:
+        photographs = folder.parent / f"{folder.name}-photographs"
+        photographs.mkdir()
+        for index, name in enumerate(names):
+            Image.new("RGB", (90, 60 + 5 * index), (200, 20 * (index % 12), 60)).save(photographs / name)
+        references = ("a dog runs on the beach", "the man sits on grass")
+        told_images = [CaptionedImage(name=name, path=photographs / name, captions=references) for name in names]
+        write_study_file(folder, title="Ablation study on scenes: invented", preset="scenes", images=told_images)
+    return folder

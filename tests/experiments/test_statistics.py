@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regioncap.experiments.statistics import paired_bootstrap
+from regioncap.experiments.statistics import PerImage, Spread, paired_bootstrap, resampled_seeds
 
 
 def scores(values) -> dict[str, float]:
@@ -102,3 +102,59 @@ def test_seed_and_samples_are_used():
 def test_bad_input(a, b, samples, message):
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(a, b, samples=samples)
+
+
+def test_order_of_a_file_changes_nothing():
+    generator = np.random.default_rng(9)
+    a, b = scores(generator.normal(0.2, 1, 30)), scores(generator.normal(size=30))
+    turned = [dict(reversed(list(side.items()))) for side in (a, b)]
+    assert paired_bootstrap([a], [b], samples=300) == paired_bootstrap([turned[0]], [turned[1]], samples=300)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 2), min_size=1, max_size=6))
+def test_spread_is_mean_and_sample_deviation(values):
+    spread = Spread(values=tuple(values))
+    assert spread.mean == pytest.approx(np.mean(values))
+    assert spread.std == pytest.approx(np.std(values, ddof=1) if len(values) > 1 else 0.0, abs=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=40))
+def test_effect_per_image_equals_a_slow_count(values):
+    effect = PerImage.of(np.array(values, dtype=float) / 10)
+    assert effect.better == sum(value > 0 for value in values)
+    assert effect.worse == sum(value < 0 for value in values)
+    assert effect.better + effect.worse + effect.equal == len(values)
+    if len(set(values)) > 1:
+        mean = sum(values) / len(values)
+        deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+        assert effect.size == pytest.approx(mean / deviation)
+    else:
+        assert effect.size == 0.0
+
+
+def test_rounding_is_no_gain():
+    assert PerImage.of(np.array([1e-15, -1e-15, 0.3 - 0.1 - 0.2])).equal == 3
+
+
+def test_seeds_are_drawn_apart_from_images():
+    """Variance of the draws: that of a mean of S seeds drawn with replacement, (S-1)/S of the unbiased one over S."""
+    seeds = np.array([0.1, 0.4, 0.2, 0.9])
+    replicates = np.tile(seeds, (20_000, 1))
+    drawn = resampled_seeds(replicates, seed=1)
+    assert drawn.mean() == pytest.approx(seeds.mean(), abs=0.005)
+    assert drawn.var() == pytest.approx(seeds.var() / 4, rel=0.05)
+    assert np.array_equal(drawn, resampled_seeds(replicates, seed=1))
+    assert not np.array_equal(drawn, resampled_seeds(replicates, seed=2))
+
+
+def test_one_seed_stays_as_it_is():
+    replicates = np.random.default_rng(0).normal(size=(50, 1))
+    assert np.array_equal(resampled_seeds(replicates), replicates[:, 0])
+
+
+def test_every_draw_is_a_mean_of_its_own_row():
+    replicates = np.arange(12.0).reshape(4, 3)
+    for row, value in zip(replicates, resampled_seeds(replicates), strict=True):
+        assert row.min() <= value <= row.max()

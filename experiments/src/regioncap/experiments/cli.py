@@ -26,6 +26,9 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap self-critical CHECKPOINT --out DIR     trains on, with captions of its own that CIDEr-D rewards
   regioncap distil CHECKPOINT --out DIR            a light student of a trained captioner
   regioncap report DIR --out FILE.html             a study as one page: tables, curves, costs, gallery
+  regioncap compare RUN RUN --html FILE.html       two runs: differences, intervals, p, the images that changed most
+  regioncap tables DIR... --out DIR                the paper's Tables 3 to 6, and what was measured here below them
+  regioncap figures RUN RUN --out FILE.png         photographs with references and captions, chosen by chance or by gain
   regioncap dashboard                              MLflow in the browser, over the studies under runs/
   regioncap dashboard deliver DIR...               what MLflow did not take while a study ran
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
@@ -51,6 +54,9 @@ _WHERE = {
     "self-critical": "self_critical:self_critical_command",
     "score": "metrics:score_command",
     "report": "report:report_command",
+    "compare": "compare:compare_runs_command",
+    "tables": "tables:tables_command",
+    "figures": "figures:figures_command",
     "dashboard": "dashboard:dashboard_command",
     "metrics": "metrics:metrics_command",
     "train-detector": "detector:detector_command",

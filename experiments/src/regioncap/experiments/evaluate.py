@@ -65,5 +65,5 @@ def evaluate(folder: Path, options: EvaluateOptions, search: SearchConfig | None
         scores = scorer.score({image.name: image.captions for image in images}, captions, progress=True)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_scores(options.out, scores, captions)
+        write_scores(options.out, scores, captions, images)
     return scores

@@ -1,12 +1,56 @@
 """Whether the difference of two arms is more than chance, and how far a score would move on other images."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
 
 _SCORES_AT_ONCE = 1_000_000
 """Scores drawn together: bounds memory to some 40 MB whatever the number of images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """One metric of one side over its seeds, in fractions."""
+
+    values: tuple[float, ...]
+    """One a seed."""
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return fmean(self.values)
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over the seeds; 0 with one."""
+        return stdev(self.values) if len(self.values) > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerImage:
+    """The effect on single images: how many gain and lose, and how steady the gain is."""
+
+    better: int
+    worse: int
+    equal: int
+    size: float
+    """Mean difference in units of the differences' standard deviation (Cohen's d for pairs); 0 where all are alike."""
+
+    @classmethod
+    def of(cls, difference: NDArray[np.float64]) -> "PerImage":
+        """From the differences of at least one image. What rounding alone tells apart counts as equal."""
+        scale = 1e-12 * max(1.0, float(np.abs(difference).max()))
+        better, worse = int(np.sum(difference > scale)), int(np.sum(difference < -scale))
+        spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
+        return cls(
+            better=better,
+            worse=worse,
+            equal=len(difference) - better - worse,
+            size=float(difference.mean()) / spread if spread > scale else 0.0,
+        )
 
 
 def paired_bootstrap(
@@ -29,7 +73,7 @@ def paired_bootstrap(
     """
     if not per_image_a or not per_image_b:
         raise ValueError("paired_bootstrap needs the per-image scores of at least one seed on each side")
-    images = list(per_image_a[0])
+    images = sorted(per_image_a[0])  # so that the order of a file changes nothing
     if not images:
         raise ValueError("paired_bootstrap needs at least one image")
     for scores in [*per_image_a, *per_image_b]:
@@ -70,6 +114,19 @@ def resampled_means(values: NDArray[np.float64], *, samples: int = 10_000, seed:
         times = np.bincount(chosen.ravel(), minlength=draws * images).reshape(draws, images)
         means[start : start + draws] = times.astype(np.float64) @ values.T / images
     return means
+
+
+def resampled_seeds(replicates: NDArray[np.float64], *, seed: int = 0) -> NDArray[np.float64]:
+    """Draws that speak of other training runs too: [samples, seeds] -> [samples].
+
+    `replicates` are of images drawn with replacement, a column a seed. For every draw as many seeds are drawn with
+    replacement and their columns averaged: images and seeds are resampled apart, as they are crossed (the pigeonhole
+    bootstrap, Owen 2007, Annals of Applied Statistics 1(2)). Few seeds still say little: with S of them the variance
+    between seeds comes out (S-1)/S of its unbiased estimate.
+    """
+    samples, seeds = replicates.shape
+    chosen = np.random.default_rng([seed, seeds]).integers(seeds, size=(samples, seeds))
+    return np.asarray(np.take_along_axis(replicates, chosen, axis=1).mean(axis=1))
 
 
 def shifted_p(difference: NDArray[np.float64], means: NDArray[np.float64]) -> float:

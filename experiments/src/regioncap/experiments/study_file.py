@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regioncap.experiments.data.dataset import CaptionedImage
+from regioncap.experiments.scores_file import image_records
 from regioncap.experiments.scoring.whole_file import write_whole
-from regioncap.experiments.tracking.notes import command_line
 
 STUDY = "study.json"
 
@@ -27,8 +27,10 @@ class StudyFile:
 
 def write_study_file(folder: Path, *, title: str, preset: str, images: Sequence[CaptionedImage]) -> None:
     """Write it; a study that is resumed with other words keeps the last ones."""
-    rows = [{"name": image.name, "path": str(image.path.resolve()), "captions": image.captions} for image in images]
-    content = {"title": title, "preset": preset, "command": command_line(), "images": rows}
+    # Here alone, as it brings MLflow: who reads a study, as `regioncap compare` does, shall not wait for that.
+    from regioncap.experiments.tracking.notes import command_line
+
+    content = {"title": title, "preset": preset, "command": command_line(), "images": image_records(images)}
     write_whole(folder / STUDY, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 

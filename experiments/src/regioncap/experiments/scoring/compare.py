@@ -81,9 +81,9 @@ def compare(
         raise ValueError("; ".join(f"no {metric}: {why}" for metric, why in first.missing.items() if metric in metrics))
     each = np.array([[system.scores.array(metric)[by_name] for metric in computed] for system in systems])
     counts = np.array([_bleu_counts(system.scores)[:, by_name] for system in systems])
-    drawn = _draw(np.concatenate([each, counts], axis=1), samples, seed)
+    drawn = draw(np.concatenate([each, counts], axis=1), samples, seed)
     replicates = [
-        _replicates(system.scores.corpus, computed, each[row], drawn[:, row], counts[row])
+        corpus_replicates(system.scores.corpus, computed, each[row], drawn[:, row], counts[row])
         for row, system in enumerate(systems)
     ]
 
@@ -117,20 +117,20 @@ def metrics_to_score(metrics: Sequence[str]) -> tuple[str, ...]:
     return tuple(metric for metric in METRICS if metric in wanted)
 
 
-def _draw(values: NDArray[np.float64], samples: int, seed: int) -> NDArray[np.float64]:
-    """Resampled means [samples, systems, columns] of values [systems, columns, images]."""
+def draw(values: NDArray[np.float64], samples: int, seed: int) -> NDArray[np.float64]:
+    """Resampled means [samples, systems, columns] of values [systems, columns, images], all of the same draws."""
     systems, columns, images = values.shape
     return resampled_means(values.reshape(-1, images), samples=samples, seed=seed).reshape(samples, systems, columns)
 
 
-def _replicates(
+def corpus_replicates(
     corpus: Mapping[str, float],
     computed: Sequence[str],
     each: NDArray[np.float64],
     drawn: NDArray[np.float64],
     counts: NDArray[np.float64],
 ) -> dict[str, NDArray[np.float64]]:
-    """Metric -> corpus score of every draw, for one system.
+    """Metric -> corpus score of every draw, for one system; without `counts` BLEU is treated as METEOR is.
 
     `each` [metrics, images] and `counts` [10 or none, images] are what the draws [samples, metrics + counts] are of.
     METEOR is moved by what separates its mean from its corpus score; for the others that is nothing.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -61,6 +62,14 @@ def thumbnail(path: Path) -> tuple[str, str]:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", ""
 
 
+@runtime_checkable
+class Pictures(Protocol):
+    """Where a page gets its pictures."""
+
+    def thumbnail(self, name: str) -> tuple[str, str]:
+        """A picture as a `data:` address of a small JPEG and "", or "" and why there is none."""
+
+
 class PictureFolder:
     """Finds pictures below a folder by path, by file name, or by file name without ending."""
 
@@ -73,10 +82,11 @@ class PictureFolder:
 
     def thumbnail(self, name: str) -> tuple[str, str]:
         """A picture as a `data:` address of a small JPEG and "", or "" and why there is none."""
-        path = self._find(name)
+        path = self.find(name)
         return ("", "not in the folder of pictures") if path is None else thumbnail(path)
 
-    def _find(self, name: str) -> Path | None:
+    def find(self, name: str) -> Path | None:
+        """The file of a picture, None if the folder lacks it."""
         relative = PurePosixPath(name.replace("\\", "/"))
         if not relative.is_absolute() and ".." not in relative.parts and (self.root / relative).is_file():
             return self.root / relative

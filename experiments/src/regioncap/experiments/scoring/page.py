@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regioncap.experiments.scoring.compare import Comparison
-from regioncap.experiments.scoring.gallery import PictureFolder, choose_images
+from regioncap.experiments.scoring.gallery import Pictures, choose_images
 from regioncap.experiments.scoring.measured import Measured
 from regioncap.experiments.scoring.table import best_systems, legend, p_text, percent, warnings
 
@@ -29,7 +29,7 @@ def page_html(
     *,
     references: str,
     pictures: Mapping[str, str] | None = None,
-    folder: PictureFolder | None = None,
+    folder: Pictures | None = None,
     images: int = 200,
     seed: int = 0,
 ) -> str:
@@ -48,8 +48,8 @@ def fill_page(data: Any, styles: Sequence[Traversable], scripts: Sequence[Traver
     style, script = ("\n".join(file.read_text(encoding="utf-8") for file in files) for files in (styles, scripts))
     text = page.read_text(encoding="utf-8")
     parts = {
-        "{{style-hash}}": _hash(style),
-        "{{script-hash}}": _hash(script),
+        "{{style-hash}}": style_hash(style),
+        "{{script-hash}}": style_hash(script),
         "{{style}}": style,
         "{{script}}": script,
         "{{data}}": _inert(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))),
@@ -64,7 +64,7 @@ def page_data(
     *,
     references: str,
     pictures: Mapping[str, str] | None = None,
-    folder: PictureFolder | None = None,
+    folder: Pictures | None = None,
     images: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _reach(scores: NDArray[np.float64]) -> float:
 
 
 def _image(
-    comparison: Comparison, name: str, index: int, pictures: Mapping[str, str], folder: PictureFolder | None
+    comparison: Comparison, name: str, index: int, pictures: Mapping[str, str], folder: Pictures | None
 ) -> dict[str, Any]:
     picture, why = folder.thumbnail(pictures.get(name, name)) if folder else ("", "")
     return {
@@ -158,5 +158,6 @@ def _inert(text: str) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _hash(text: str) -> str:
+def style_hash(text: str) -> str:
+    """What a page's policy allows a style or script by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

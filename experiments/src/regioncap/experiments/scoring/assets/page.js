@@ -25,10 +25,20 @@ function showSummary() {
       make("div", region, make("table", {}, ...rows(data.parts))),
     );
   }
+  if (data.changes) showChanges(data.changes);
   byId("legend").append(
     ...data.warnings.map((line) => make("li", { class: "warning" }, line)),
     ...data.legend.map((line) => make("li", {}, line)),
   );
+}
+
+/** A table of text: how one system differs from the other. */
+function showChanges({ title, head, rows }) {
+  const line = (cells, tag) =>
+    make("tr", {}, ...cells.map((cell, at) => make(at ? tag : "th", { scope: at ? "col" : "row" }, cell)));
+  const table = make("table", {}, make("thead", {}, line(head, "th")), make("tbody", {}, ...rows.map((row) => line(row, "td"))));
+  const region = { class: "scroll", tabindex: "0", role: "region", "aria-label": title };
+  byId("parts").append(make("h3", {}, title), make("div", region, table));
 }
 
 /** Head and body of a table of measurements: a column a metric, a row a system. */
