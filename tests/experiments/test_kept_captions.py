@@ -125,8 +125,8 @@ def test_captions_of_another_maker_are_refused(tmp_path: Path, change: dict[str,
 @pytest.mark.parametrize(
     ("images", "says"),
     [
-        ({name: 0 for name in list(IMAGES)[:9]}, "10 images there, 9 here"),
-        ({name: 0 for name in reversed(IMAGES)}, "other names or another order"),
+        (dict.fromkeys(list(IMAGES)[:9], 0), "10 images there, 9 here"),
+        (dict.fromkeys(reversed(IMAGES), 0), "other names or another order"),
     ],
 )
 def test_captions_of_other_images_are_refused(tmp_path: Path, images: dict[str, int], says: str) -> None:
