@@ -100,7 +100,7 @@ def table_markdown(rows: Sequence[StudyRow], title: str, notes: Sequence[str] = 
             _pipes([row.arm, str(row.seeds), *cells, p_cell(row), f"{row.parameters:,}", f"{row.train_cpu_s:,.0f}"])
         )
     lines += ["", *(f"- {note}" for note in (*table_legend(rows), *notes))]
-    beside = measures_markdown(measure_texts(rows), rows[0].missing_measures)
+    beside = measures_markdown(measure_texts(rows), missing_measures(rows))
     lines += ["", *beside] if beside else []
     return "\n".join(lines) + "\n"
 
@@ -178,6 +178,11 @@ def measure_texts(rows: Sequence[StudyRow]) -> dict[str, dict[str, str]]:
         }
         for row in rows
     }
+
+
+def missing_measures(rows: Sequence[StudyRow]) -> dict[str, str]:
+    """Measure that is not there -> why."""
+    return {name: why for row in rows for name, why in row.missing_measures.items()}
 
 
 def cell_text(row: StudyRow, metric: str, between: str) -> str:

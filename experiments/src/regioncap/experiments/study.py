@@ -30,7 +30,7 @@ from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
 from regioncap.experiments.progress import StudyProgress
-from regioncap.experiments.report import StudyRow, measure_texts, print_table, write_study
+from regioncap.experiments.report import StudyRow, measure_texts, missing_measures, print_table, write_study
 from regioncap.experiments.reporting.rows import ScoredRun, study_rows
 from regioncap.experiments.retrieval import retrieve
 from regioncap.experiments.scores_file import SCORES, write_scores
@@ -298,7 +298,7 @@ class _Study:
         notes += [*floor.warnings, *floor.measures.warnings]
         write_study(self.options.out, rows, curves, self.title, notes)
         print_table(rows, self.title)
-        print_measures(measure_texts(rows), rows[0].missing_measures, Console())
+        print_measures(measure_texts(rows), missing_measures(rows), Console())
         self.log.table(rows)
         self._keep_best(rows)
         print(f"Table, figure, captions and checkpoints: {self.options.out}; dashboard: {self.log.tracker.dashboard}")
