@@ -121,8 +121,7 @@ def test_measures_that_are_not_set_up_say_how(command, files, tmp_path):
             assert flag in said
 
 
-def test_a_judge_wants_pictures_and_training_wants_references(command, files, clip_folder):
-    refused(command("score", *files(), "--measures.clip-score.weights", clip_folder), "--images DIR")
+def test_training_wants_references(command, files):
     arguments = files()
     refused(command("score", *arguments, "--training", arguments[3]), "A.json", "want the captions of training")
 
@@ -252,6 +251,8 @@ def test_flag_that_does_not_fit_is_one_line(command, files, tmp_path, monkeypatc
     ("flags", "said"),
     [
         (("--images", "."), "--images is for the HTML file"),
+        (("--measures.clip-score.weights", "clip"), "judges pictures: name their folder with --images DIR"),
+        (("--measures.chair.synonyms", "file"), "measures.chair.synonyms is given without measures.chair.instances"),
         (("--samples", "0"), "--samples must be at least 1, got 0"),
         (("--html-images", "-1"), "--html-images must be at least 0, got -1"),
         (("--seed", "x"), "--seed"),
