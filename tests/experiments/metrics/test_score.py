@@ -267,6 +267,7 @@ def test_nothing_is_written_beside_the_packages(scorer):
     assert listed() == before
 
 
+@pytest.mark.slow
 def test_scorers_that_begin_at_once_in_an_empty_folder_do_not_collide(scorer, tmp_path):
     references, candidates = material(15, 17)
     wanted = scorer.score(references, candidates)
@@ -280,7 +281,7 @@ def test_scorers_that_begin_at_once_in_an_empty_folder_do_not_collide(scorer, tm
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=300)
+        thread.join(timeout=900)
     assert found == [wanted, wanted]
 
 

@@ -44,8 +44,9 @@ class MetricsConfig:
     """Where tokenized references and SPICE's parses are kept between runs; None is `metrics` in the project's cache."""
     threads: int = 2
     """Threads that METEOR and SPICE use."""
-    timeout_s: float = 180.0
-    """Seconds in which a metric must start and answer, on top of a generous allowance for every caption."""
+    timeout_s: float = 600.0
+    """Seconds in which a metric must start and answer, on top of a generous allowance for every caption. METEOR's first
+    start on a new machine takes some 10 CPU-seconds, which can be minutes where twenty processes share a core."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
