@@ -103,6 +103,6 @@ class ClipScore:
 def _harmonic_means(one: Float[np.ndarray, " I"], other: Float[np.ndarray, " I"]) -> Float[np.ndarray, " I"]:
     """Harmonic means; 0 where both sides are."""
     total = one + other
-    means = np.zeros_like(total)
+    means: Float[np.ndarray, " I"] = np.zeros_like(total)
     np.divide(2 * one * other, total, out=means, where=total > 0)
     return means
