@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.console import Console
 
 from regioncap.decoder import SearchConfig
 from regioncap.experiments.arms import ARMS
@@ -15,6 +16,8 @@ from regioncap.experiments.commands.parsing import fail, parse
 from regioncap.experiments.commands.preset import starting_point
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.evaluate import EvaluateOptions, evaluate
+from regioncap.experiments.measures_table import print_measures
+from regioncap.experiments.metrics import measure_text
 from regioncap.experiments.report import MetricSummary, StudyRow, print_table
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
 from regioncap.experiments.study import StudyError, StudyOptions, run_study, train_one
@@ -99,7 +102,10 @@ def _evaluate(arguments: Sequence[str]) -> int:
         missing=scores.missing,
     )
     print_table([row], f"{command.checkpoint}: {len(scores.per_image)} images")
-    for warning in scores.warnings:
+    measures = scores.measures
+    texts = {name: measure_text(name, value) for name, value in measures.corpus.items()}
+    print_measures({command.options.split: texts}, measures.missing, Console())
+    for warning in (*scores.warnings, *measures.warnings):
         print(warning)
     return 0
 
