@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 
 import tyro
 
-from regioncap.decoder import FusedPrefixConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
+from regioncap.decoder import (
+    FusedPrefixConfig,
+    Gpt2DecoderConfig,
+    MlpMappingConfig,
+    SearchConfig,
+    TokenPrefixConfig,
+    TransformerMappingConfig,
+)
 from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
@@ -42,7 +49,9 @@ class Experiment:
     graph: RegionGraphConfig | NoGraphConfig = field(default_factory=RegionGraphConfig)
     fusion: FusionConfig | GlobalOnlyConfig = field(default_factory=FusionConfig)
     guidance: SemanticGuidanceConfig | NoGuidanceConfig = field(default_factory=SemanticGuidanceConfig)
-    prefix: TokenPrefixConfig | FusedPrefixConfig = field(default_factory=TokenPrefixConfig)
+    prefix: TokenPrefixConfig | FusedPrefixConfig | MlpMappingConfig | TransformerMappingConfig = field(
+        default_factory=TokenPrefixConfig
+    )
     decoder: Gpt2DecoderConfig = field(default_factory=Gpt2DecoderConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     phase1: PhaseConfig = field(default_factory=PhaseConfig)

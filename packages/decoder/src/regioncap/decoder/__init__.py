@@ -7,6 +7,7 @@ from regioncap.decoder.gpt2 import Gpt2Decoder, Gpt2DecoderConfig
 from regioncap.decoder.incremental import IncrementalGpt2
 from regioncap.decoder.keyword_pieces import KeywordPieces
 from regioncap.decoder.lora import LoraConfig
+from regioncap.decoder.mapping_networks import MappedPrefix, MlpMappingConfig, TransformerMappingConfig
 from regioncap.decoder.normalise import normalise
 from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix
 from regioncap.decoder.prefix_tokens import TokenPrefix, TokenPrefixConfig
@@ -33,6 +34,8 @@ __all__ = [
     "IncrementalGpt2",
     "KeywordPieces",
     "LoraConfig",
+    "MappedPrefix",
+    "MlpMappingConfig",
     "NoWordBias",
     "NoWordBiasConfig",
     "Prefix",
@@ -40,6 +43,7 @@ __all__ = [
     "TokenPrefix",
     "TokenPrefixConfig",
     "TokenSpread",
+    "TransformerMappingConfig",
     "Wording",
     "explain",
     "normalise",
