@@ -199,5 +199,7 @@ def test_bad_input_is_named():
         MlpMappingConfig(tokens=-2)
     with pytest.raises(ValueError, match=r"prefix\.ratio must be above 0, got 0\.0"):
         TransformerMappingConfig(ratio=0.0)
-    with pytest.raises(ValueError, match=r"prefix\.heads must divide the decoder's width, got 3 heads for a width of 8"):
+    with pytest.raises(
+        ValueError, match=r"prefix\.heads must divide the decoder's width, got 3 heads for a width of 8"
+    ):
         TransformerMappingConfig(heads=3).build(D, H, guided=False)

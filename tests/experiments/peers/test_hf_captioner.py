@@ -65,7 +65,9 @@ def next_word(family: str, model: Any, pixels: torch.Tensor, ids: torch.Tensor) 
 
 
 def built(folder: Path, **search: Any) -> Any:
-    return HfCaptionerConfig(weights=str(folder), search=hf_search(SearchConfig(max_new_tokens=LENGTH, **search))).build()
+    return HfCaptionerConfig(
+        weights=str(folder), search=hf_search(SearchConfig(max_new_tokens=LENGTH, **search))
+    ).build()
 
 
 def test_greedy_captions_are_those_of_a_slow_loop(family: str, hf_folder: Folder, pictures: list[Path]) -> None:

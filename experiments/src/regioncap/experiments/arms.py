@@ -144,7 +144,9 @@ def _with_metric(experiment: Experiment, metric: Literal["random", "self", "lear
 
 
 ARMS: Mapping[str, Arm] = {
-    "clipcap": Arm(make=clipcap, against=RETRIEVAL, says="global vector, 10 tokens by ClipCap's MLP, no regions (peer)"),
+    "clipcap": Arm(
+        make=clipcap, against=RETRIEVAL, says="global vector, 10 tokens by ClipCap's MLP, no regions (peer)"
+    ),
     "clipcap transformer": Arm(
         make=clipcap_transformer, against="clipcap", says="clipcap with ClipCap's transformer for the MLP (peer)"
     ),

@@ -102,7 +102,9 @@ def generate_arguments(search: SearchConfig) -> dict[str, Any]:
     for name in ("method", "greedy_tokens", "captions", "diversity", "bad_words", "prompt", "precision"):
         wanted, can = getattr(search, name), getattr(followed, name)
         if wanted != can:
-            raise ValueError(f"search.{name} is {wanted!r}, which {PREFIX} captioners cannot follow: leave it at {can!r}")
+            raise ValueError(
+                f"search.{name} is {wanted!r}, which {PREFIX} captioners cannot follow: leave it at {can!r}"
+            )
     arguments: dict[str, Any] = {
         "num_beams": search.beams,
         "num_return_sequences": 1,

@@ -121,9 +121,7 @@ class TransformerMapping(nn.Module):
             raise ValueError(
                 f"prefix.heads must divide the decoder's width, got {config.heads} heads for a width of {width}"
             )
-        self.expand = nn.Sequential(
-            nn.Linear(dim, config.expanded * width), nn.Unflatten(-1, (config.expanded, width))
-        )
+        self.expand = nn.Sequential(nn.Linear(dim, config.expanded * width), nn.Unflatten(-1, (config.expanded, width)))
         self.constants = nn.Parameter(torch.randn(config.tokens, width))
         # Built one by one: nn.TransformerEncoder copies one layer, so that all would start alike.
         self.layers = nn.Sequential(*(_layer(config, width) for _ in range(config.layers)))
