@@ -6,16 +6,22 @@ from typing import Any
 import pytest
 
 from regioncap.decoder import SearchConfig
-from regioncap.experiments.cli import main
 from regioncap.experiments.data.dataset import DataError
 from regioncap.experiments.evaluate import DataFolder
 from regioncap.experiments.kept_captions import KeptCaptionsError
-from regioncap.experiments.metrics import CaptionScorer
+from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
 from regioncap.experiments.peers.evaluate import PeerOptions, data_in, evaluate_peer
 from regioncap.experiments.peers.hf_captioner import HfCaptioner, HfCaptionerConfig, hf_search
 
 Folder = Callable[[str], Path]
+Command = Callable[..., Any]
 SEARCH = hf_search(SearchConfig(beams=2, max_new_tokens=6))
+
+
+@pytest.fixture(autouse=True)
+def one_scorer(scorer: CaptionScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading METEOR takes seconds."""
+    monkeypatch.setattr(MetricsConfig, "build", lambda self: scorer)
 
 
 def options(root: Path, out: Path | None = None, **more: Any) -> PeerOptions:
@@ -61,22 +67,21 @@ def test_a_killed_run_loses_one_batch_and_goes_on(
     asked[:] = [0, 0]
     evaluate_peer(weights, small, SEARCH)
     assert sum(asked) == images - 2
-    monkeypatch.undo()
+    monkeypatch.setattr(HfCaptioner, "__call__", call)
     whole = evaluate_peer(weights, options(scenes_root), SEARCH)
     assert json.loads(out.read_text())["corpus"]["CIDEr"] == pytest.approx(100 * whole.corpus["CIDEr"])
 
 
-def test_command_prints_a_table(
-    hf_folder: Folder, scenes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_prints_a_table(hf_folder: Folder, scenes_root: Path, tmp_path: Path, command: Command) -> None:
     folder, out = f"hf:{hf_folder('vision-encoder-decoder')}", tmp_path / "scores.json"
-    flags = ["--data.root", str(scenes_root), "--split", "val", "--out", str(out), "--search.max-new-tokens", "5"]
-    assert main(["evaluate", folder, *flags]) == 0
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "CIDEr" in printed
+    flags = ["--data.root", scenes_root, "--split", "val", "--out", out, "--search.max-new-tokens", 5]
+    outcome = command("evaluate", folder, *flags)
+    assert outcome.status == 0, outcome.err
+    assert "CIDEr" in outcome.out
     assert max(len(row["caption"].split()) for row in json.loads(out.read_text())["per_image"].values()) <= 5
-    assert main(["evaluate", folder, *flags, "--search.greedy-tokens", "3"]) == 1
-    assert "search.greedy_tokens is 3, which hf: captioners cannot follow" in capsys.readouterr().err
+    refused = command("evaluate", folder, *flags, "--search.greedy-tokens", 3)
+    assert refused.status == 1
+    assert "search.greedy_tokens is 3, which hf: captioners cannot follow" in refused.err
 
 
 def test_what_is_missing_is_named(hf_folder: Folder, scenes_root: Path, tmp_path: Path) -> None:

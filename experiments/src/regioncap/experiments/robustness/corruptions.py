@@ -108,10 +108,10 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "noise": Corruption(
         change=_noise, strengths=(0.08, 0.12, 0.18, 0.26, 0.38), unit="deviation of Gaussian noise, of the full range"
     ),
-    "jpeg": Corruption(change=_jpeg, strengths=(25, 18, 15, 10, 7), unit="JPEG quality"),
+    "jpeg": Corruption(change=_jpeg, strengths=(25.0, 18.0, 15.0, 10.0, 7.0), unit="JPEG quality"),
     "brightness": Corruption(change=_brighten, strengths=(0.1, 0.2, 0.3, 0.4, 0.5), unit="added to V of HSV"),
     "crop": Corruption(change=_crop, strengths=(0.1, 0.2, 0.3, 0.4, 0.5), unit="share of the picture cut off"),
-    "rotation": Corruption(change=_rotate, strengths=(5, 10, 20, 30, 45), unit="degrees, either way"),
+    "rotation": Corruption(change=_rotate, strengths=(5.0, 10.0, 20.0, 30.0, 45.0), unit="degrees, either way"),
 }
 """In the order of the figures."""
 LEVELS = (1, 2, 3, 4, 5)
