@@ -199,4 +199,5 @@ def test_evaluate_goes_on_where_it_was_interrupted(
         for file in (out, whole)
     )
     assert captions == wanted
+    assert json.loads(out.read_text()) == json.loads(whole.read_text())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "whole.json"]

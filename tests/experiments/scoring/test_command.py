@@ -73,7 +73,9 @@ def test_all_files_are_written(command, files, tmp_path):
     assert outcome.status == 0
     rows = list(csv.DictReader(io.StringIO(Path(f"{out}.csv").read_text())))
     assert [row["system"] for row in rows] == ["A", "B"] * 3
-    assert list(rows[0]) == ["image", "system", "caption", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr"]
+    measures = ["distinct-1", "distinct-2", "vocabulary", "length", "repetition"]
+    assert list(rows[0]) == ["image", "system", "caption", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr", *measures]
+    assert float(rows[0]["length"]) == len(rows[0]["caption"].split())
     page = Path(f"{out}.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 1
     assert "METEOR" not in outcome.out

@@ -18,7 +18,7 @@ from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.kept_captions import caption_all
-from regioncap.experiments.metrics import MetricsConfig, Scores
+from regioncap.experiments.metrics import MeasuresConfig, MetricsConfig, Scores
 from regioncap.experiments.scores_file import write_scores
 
 
@@ -45,6 +45,7 @@ class EvaluateOptions:
     features: Path | None = None
     """A folder that `regioncap extract` wrote, to read features from instead."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    measures: MeasuresConfig = field(default_factory=MeasuresConfig)
 
 
 def evaluate(folder: Path, options: EvaluateOptions, search: SearchConfig | None = None) -> Scores:
@@ -59,16 +60,22 @@ def evaluate(folder: Path, options: EvaluateOptions, search: SearchConfig | None
     source = experiment.data if options.data.root is None else replace(experiment.data, root=options.data.root)
     with options.metrics.build() as scorer:
         scorer.warm_up()
-        images = read_data(source, options.cache).split(options.split)
+        data = read_data(source, options.cache)
+        images = data.split(options.split)
         for image in images:
             if not image.captions:
                 raise DataError(f"{image.path} has no caption to be scored against")
+        training = [caption for image in data.splits.get("train", ()) for caption in image.captions]
         encoders = experiment.encoders.build()
+        measuring = options.measures.build(training or None, encoders.image)
         source_of_features = FeaturesSource(cache=options.cache, store=options.features)
         store, _ = source_of_features.open(images, encoders.image, options.split)
         kept = None if options.out is None else options.out.with_name(f"{options.out.name}.captions")
         captions = _captions(checkpoint, store, search or experiment.search, kept, folder, options.split)
-        scores = scorer.score({image.name: image.captions for image in images}, captions, progress=True)
+        references = {image.name: image.captions for image in images}
+        pictures = {image.name: image.path for image in images}
+        measures = measuring.measure(captions, references, pictures, progress=True)
+        scores = replace(scorer.score(references, captions, progress=True), measures=measures)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_scores(options.out, scores, captions)

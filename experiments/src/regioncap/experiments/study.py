@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from rich.console import Console
 
 from regioncap.experiments.arms import ARMS, RETRIEVAL, STANDARD
 from regioncap.experiments.cache import cache_folder
@@ -23,12 +24,13 @@ from regioncap.experiments.dev_pictures import COUNT
 from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.language import refuse_leaked_weights
-from regioncap.experiments.metrics import CaptionScorer, MetricsConfig, Scores
+from regioncap.experiments.measures_table import print_measures
+from regioncap.experiments.metrics import CaptionScorer, MeasuresConfig, Measuring, MetricsConfig, Scores
 from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
 from regioncap.experiments.progress import StudyProgress
-from regioncap.experiments.report import StudyRow, print_table, write_study
+from regioncap.experiments.report import StudyRow, measure_texts, missing_measures, print_table, write_study
 from regioncap.experiments.reporting.rows import ScoredRun, study_rows
 from regioncap.experiments.retrieval import retrieve
 from regioncap.experiments.scores_file import SCORES, write_scores
@@ -65,6 +67,7 @@ class StudyOptions:
     unreadable: Literal["fail", "leave-out"] = "fail"
     """What becomes of pictures that cannot be read."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    measures: MeasuresConfig = field(default_factory=MeasuresConfig)
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -106,6 +109,8 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         base = with_detector(base, options.cache)
         encoders = base.encoders.build()
         refuse_leaked_weights(base.decoder.weights, data.names)
+        training = [caption for image in data.split("train") for caption in image.captions]
+        measuring = options.measures.build(training, encoders.image)
         features = FeaturesSource(cache=options.cache, store=options.features, unreadable=options.unreadable)
         prepared = prepare(base, data, encoders, options.cache, features)
         language = base.language.weights(base.decoder, prepared.tokenizer, base.vocabulary, data.names, options.cache)
@@ -119,18 +124,25 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
             )
             for arm, seed, place in places
         ]
-        return _Study(base, options, data, prepared, scorer).run(jobs)
+        return _Study(base, options, data, prepared, scorer, measuring).run(jobs)
 
 
 class _Study:
     """State of one run of `run_study`."""
 
     def __init__(
-        self, base: Experiment, options: StudyOptions, data: CaptionData, prepared: Prepared, scorer: CaptionScorer
+        self,
+        base: Experiment,
+        options: StudyOptions,
+        data: CaptionData,
+        prepared: Prepared,
+        scorer: CaptionScorer,
+        measuring: Measuring,
     ) -> None:
         self.base, self.options, self.data = base, options, data
-        self.prepared, self.scorer = prepared, scorer
+        self.prepared, self.scorer, self.measuring = prepared, scorer, measuring
         self.references = {image.name: image.captions for image in prepared.dev_images}
+        self.files = {image.name: image.path for image in prepared.dev_images}
         self.title = f"Ablation study on {base.preset}: {len(self.references)} {dev_split(data)} images"
         self.scores: dict[str, dict[int, Scores]] = {}
         self.results: dict[str, dict[int, dict[str, Any]]] = {}
@@ -225,7 +237,8 @@ class _Study:
     def _scored(self, folder: Path, captions: Mapping[str, str]) -> Scores:
         """Score captions of the dev images and keep the scores beside them."""
         file = folder / SCORES
-        scores = self.scorer.score(self.references, captions)
+        measures = self.measuring.measure(captions, self.references, self.files)
+        scores = replace(self.scorer.score(self.references, captions), measures=measures)
         folder.mkdir(parents=True, exist_ok=True)
         write_scores(file, scores, captions)
         return scores
@@ -260,6 +273,8 @@ class _Study:
                     corpus=scores.corpus,
                     cider=scores.of("CIDEr"),
                     missing=scores.missing,
+                    measures=scores.measures.corpus,
+                    missing_measures=scores.measures.missing,
                     parameters=self.results[arm][seed]["parameters"],
                     train_cpu_s=self.results[arm][seed]["train_cpu_s"],
                 )
@@ -279,9 +294,11 @@ class _Study:
         }
         notes = [f"{arm}: {ARMS[arm].says}" for arm in self.results if arm in ARMS]
         notes.append(f"{RETRIEVAL}: the first caption of the nearest training image, by the CLIP-style head")
-        notes += list(next(iter(self.scores[RETRIEVAL].values())).warnings)
+        floor = next(iter(self.scores[RETRIEVAL].values()))
+        notes += [*floor.warnings, *floor.measures.warnings]
         write_study(self.options.out, rows, curves, self.title, notes)
         print_table(rows, self.title)
+        print_measures(measure_texts(rows), missing_measures(rows), Console())
         self.log.table(rows)
         self._keep_best(rows)
         print(f"Table, figure, captions and checkpoints: {self.options.out}; dashboard: {self.log.tracker.dashboard}")

@@ -10,7 +10,7 @@ from PIL import Image
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
-from regioncap.experiments.metrics import METRICS, Scores
+from regioncap.experiments.metrics import METRICS, Scores, in_print
 from regioncap.experiments.report import StudyRow
 from regioncap.experiments.scoring.table import p_text
 from regioncap.experiments.tracking import StudyTracker
@@ -70,7 +70,8 @@ class StudyLog:
         run_id = self.begin(job)
         figures = {name: float(result[name]) for name in ("parameters", "train_cpu_s")} | result["graph"]
         percent = {name: 100 * score for name, score in scores.corpus.items()}
-        self.tracker.scores(run_id, percent, figures)
+        measures = {name: in_print(name, value) for name, value in scores.measures.corpus.items()}
+        self.tracker.scores(run_id, percent, measures, figures)
         self.tracker.captions(run_id, table)
         self.tracker.pictures(run_id, pictures)
         first = next(iter(sorted(pictures.iterdir())), None)

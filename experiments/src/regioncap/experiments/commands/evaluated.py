@@ -1,11 +1,14 @@
 """What a command prints of scores that it has just taken."""
 
-from regioncap.experiments.metrics import Scores
+from rich.console import Console
+
+from regioncap.experiments.measures_table import print_measures
+from regioncap.experiments.metrics import Scores, measure_text
 from regioncap.experiments.report import MetricSummary, StudyRow, print_table
 
 
 def print_scores(scores: Scores, captioner: str, split: str) -> None:
-    """A table of one row, then what makes its numbers mean less than they seem to."""
+    """A table of one row, what is measured beside it, and what makes its numbers mean less than they seem to."""
     row = StudyRow(
         arm=split,
         seeds=1,
@@ -16,5 +19,8 @@ def print_scores(scores: Scores, captioner: str, split: str) -> None:
         missing=scores.missing,
     )
     print_table([row], f"{captioner}: {len(scores.per_image)} images")
-    for warning in scores.warnings:
+    measures = scores.measures
+    texts = {name: measure_text(name, value) for name, value in measures.corpus.items()}
+    print_measures({split: texts}, measures.missing, Console())
+    for warning in (*scores.warnings, *measures.warnings):
         print(warning)

@@ -12,6 +12,7 @@ from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.metrics.bleu import bleu
 from regioncap.experiments.metrics.java_scores import CAPTION_S, JavaScores
 from regioncap.experiments.metrics.java_worker import JavaWorker
+from regioncap.experiments.metrics.measures import Measures
 from regioncap.experiments.metrics.references import References, prepare_references, references_key
 from regioncap.experiments.metrics.rouge import rouge_l
 from regioncap.experiments.metrics.spice_models import GET_SPICE, find_spice_folder
@@ -74,6 +75,8 @@ class Scores:
     one. Empty without SPICE."""
     spice_parts_per_image: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Image -> kind of tuple -> F; a kind that the image's references do not have is left out."""
+    measures: Measures = field(default_factory=Measures)
+    """What else was measured of these captions: see `Measuring`."""
     bleu_counts: Float[np.ndarray, "10 I"] | None = field(default=None, compare=False, repr=False)
     """What BLEU is made of (see `Bleu.count`), so that BLEU of other draws of the images can be computed."""
 

@@ -1,16 +1,15 @@
 """A published captioner scored on a split, as `evaluate` scores our own."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from regioncap.decoder import SearchConfig
-from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.data.coco import read_coco
 from regioncap.experiments.data.dataset import CaptionData, DataError
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.evaluate import DataFolder
 from regioncap.experiments.kept_captions import caption_all
-from regioncap.experiments.metrics import MetricsConfig, Scores
+from regioncap.experiments.metrics import MeasuresConfig, MetricsConfig, Scores
 from regioncap.experiments.peers.hf_captioner import HfCaptionerConfig
 from regioncap.experiments.scores_file import write_scores
 
@@ -28,8 +27,8 @@ class PeerOptions:
     killed goes on with the same command."""
     batch_size: int = 16
     """Pictures captioned together."""
-    cache: Path = field(default_factory=cache_folder)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    measures: MeasuresConfig = field(default_factory=MeasuresConfig)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -47,6 +46,7 @@ def evaluate_peer(weights: str, options: PeerOptions, search: SearchConfig) -> S
         for image in images:
             if not image.captions:
                 raise DataError(f"{image.path} has no caption to be scored against")
+        measuring = options.measures.build()  # what it was trained on is not known, so novelty is left out
         captioner = HfCaptionerConfig(weights=weights, search=search).build()
         kept = None if options.out is None else options.out.with_name(f"{options.out.name}.captions")
         captions = caption_all(
@@ -56,7 +56,9 @@ def evaluate_peer(weights: str, options: PeerOptions, search: SearchConfig) -> S
             {**captioner.maker, "split": options.split},
             batch_size=options.batch_size,
         )
-        scores = scorer.score({image.name: image.captions for image in images}, captions, progress=True)
+        references = {image.name: image.captions for image in images}
+        measures = measuring.measure(captions, references, {i.name: i.path for i in images}, progress=True)
+        scores = replace(scorer.score(references, captions, progress=True), measures=measures)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_scores(options.out, scores, captions)

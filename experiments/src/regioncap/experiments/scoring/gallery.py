@@ -73,10 +73,11 @@ class PictureFolder:
 
     def thumbnail(self, name: str) -> tuple[str, str]:
         """A picture as a `data:` address of a small JPEG and "", or "" and why there is none."""
-        path = self._find(name)
+        path = self.find(name)
         return ("", "not in the folder of pictures") if path is None else thumbnail(path)
 
-    def _find(self, name: str) -> Path | None:
+    def find(self, name: str) -> Path | None:
+        """A picture's file; None if it is not in the folder."""
         relative = PurePosixPath(name.replace("\\", "/"))
         if not relative.is_absolute() and ".." not in relative.parts and (self.root / relative).is_file():
             return self.root / relative

@@ -1,12 +1,13 @@
 """Names of metrics in MLflow. Its charts form a section of what stands before the slash, so every name has one.
 
-`dev/` what training measures on the way, `score/` the final metrics of the table, `loss/` the terms of eq. 19,
+`dev/` what training measures on the way, `score/` the final metrics of the table, `measure/` what is measured beside
+them (distinct-n, novelty, CLIPScore, ...), `loss/` the terms of eq. 19,
 `guidance/`, `graph/` and `optimizer/` what happens inside, `cost/` what it takes, `CIDEr/` a study's arms side by side.
 """
 
 import re
 
-from regioncap.experiments.metrics import METRICS
+from regioncap.experiments.metrics import MEASURES, METRICS
 
 _NAMES = {
     "dev.cider": "dev/CIDEr",
@@ -19,7 +20,8 @@ _NAMES = {
     "images_per_cpu_s": "cost/images_per_cpu_s",
     "parameters": "cost/parameters",
     "train_cpu_s": "cost/train_cpu_s",
-} | {metric: f"score/{metric}" for metric in METRICS}
+}
+_NAMES |= {metric: f"score/{metric}" for metric in METRICS} | {name: f"measure/{name}" for name in MEASURES}
 
 
 def metric_name(name: str) -> str:
