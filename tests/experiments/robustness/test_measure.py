@@ -1,8 +1,9 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from PIL import Image
 
 from regioncap.experiments.checkpoint import CheckpointError
 from regioncap.experiments.data.coco import read_coco
+from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
 from regioncap.experiments.robustness import measure as measure_module
-from regioncap.experiments.robustness.corruptions import corrupt
+from regioncap.experiments.robustness.corruptions import CORRUPTIONS, corrupt
 from regioncap.experiments.robustness.measure import ChangedPictures, RobustnessOptions, measure_robustness
 from regioncap.experiments.robustness.subjects import checkpoints_in, load_subjects
 
@@ -134,6 +136,22 @@ def test_pictures_are_spread_over_dev(study: Path, options: Callable[..., Any]) 
     few = [image.name for image in measure_module._images(loaded, options(images=3))]
     assert few == [every[0], every[len(every) // 3], every[2 * len(every) // 3]]
     assert [image.name for image in measure_module._images(loaded, options(images=10_000))] == every
+
+
+def test_checkpoints_of_other_data_are_measured_apart(
+    study: Path, options: Callable[..., Any], photographs: Path
+) -> None:
+    loaded = load_subjects([str(study)])
+    first, second = loaded.checkpoints
+    other = replace(second, experiment=replace(second.experiment, data=Flickr8kConfig(root=photographs)))
+    with pytest.raises(ValueError, match=r"data of several kinds \(Flickr8kConfig, ScenesSource\)"):
+        measure_module._images(replace(loaded, checkpoints=(first, other)), options())
+
+
+def test_every_corruption_can_be_asked_for(options: Callable[..., Any]) -> None:
+    assert get_args(measure_module.Name) == RobustnessOptions(out=Path("out")).corruptions == tuple(CORRUPTIONS)
+    asked = options(corruptions=("crop", "blur"), levels=(5, 2)).conditions
+    assert asked == (("clean", 0), ("blur", 2), ("blur", 5), ("crop", 2), ("crop", 5))
 
 
 def test_folders_are_found_and_named(study: Path, tmp_path: Path) -> None:

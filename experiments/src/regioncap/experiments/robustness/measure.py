@@ -111,6 +111,12 @@ def measure_robustness(names: Sequence[str], options: RobustnessOptions) -> Resu
 def _images(loaded: Subjects, options: RobustnessOptions) -> tuple[CaptionedImage, ...]:
     """The pictures, from the layout that the first checkpoint was trained on."""
     if loaded.checkpoints:
+        kinds = sorted({type(checkpoint.experiment.data).__name__ for checkpoint in loaded.checkpoints})
+        if len(kinds) > 1:
+            raise ValueError(
+                f"the checkpoints were trained on data of several kinds ({', '.join(kinds)}), and one's training pictures "
+                "may be another's dev: measure them apart"
+            )
         source = loaded.checkpoints[0].experiment.data
         data = read_data(
             source if options.data.root is None else replace(source, root=options.data.root), options.cache
