@@ -114,8 +114,8 @@ def _images(loaded: Subjects, options: RobustnessOptions) -> tuple[CaptionedImag
         kinds = sorted({type(checkpoint.experiment.data).__name__ for checkpoint in loaded.checkpoints})
         if len(kinds) > 1:
             raise ValueError(
-                f"the checkpoints were trained on data of several kinds ({', '.join(kinds)}): one's training pictures may "
-                "be another's dev, so measure them apart"
+                f"the checkpoints were trained on data of several kinds ({', '.join(kinds)}): pictures that one was "
+                "trained on may be another's dev, so measure them apart"
             )
         source = loaded.checkpoints[0].experiment.data
         data = read_data(
