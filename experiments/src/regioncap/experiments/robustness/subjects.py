@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -23,6 +23,7 @@ Captioning = Callable[[Sequence[int]], Sequence[str]]
 """Numbers of pictures -> their captions."""
 
 
+@runtime_checkable
 class Pictures(Protocol):
     """Changed pictures, made and encoded once somebody asks for them."""
 
