@@ -54,7 +54,7 @@ def draw_worst(results: Results, folder: Path, count: int) -> None:
         figure, panels = plt.subplots(
             len(results.corruptions),
             2 * count,
-            figsize=(3.0 * 2 * count, 3.7 * len(results.corruptions)),
+            figsize=(3.0 * 2 * count, 4.2 * len(results.corruptions) + 0.4),
             squeeze=False,
             layout="constrained",
         )
