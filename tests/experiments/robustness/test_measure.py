@@ -1,5 +1,4 @@
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regioncap.experiments.checkpoint import CheckpointError
+from regioncap.decoder import SearchConfig
+from regioncap.experiments.arms import ARMS
+from regioncap.experiments.captioner import Captioner
+from regioncap.experiments.checkpoint import Checkpoint, CheckpointError, save_checkpoint
+from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.coco import read_coco
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
+from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.robustness import measure as measure_module
 from regioncap.experiments.robustness.corruptions import CORRUPTIONS, corrupt
 from regioncap.experiments.robustness.measure import ChangedPictures, RobustnessOptions, measure_robustness
@@ -23,15 +27,26 @@ Command = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def study(trained: tuple[Any, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of two arms, the later one's checkpoint with another search."""
+def study(
+    make_captioner: Callable[[str], Captioner],
+    prepared: Prepared,
+    tiny: Experiment,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A study of two arms that were hardly trained, one of them with two seeds; the other searches another way."""
     folder = tmp_path_factory.mktemp("study")
-    for arm, seed in (("+graph", 0), ("baseline", 0), ("baseline", 1)):
-        shutil.copytree(trained[1] / "checkpoint", folder / arm / f"seed{seed}" / "checkpoint")
-    file = folder / "+graph" / "seed0" / "checkpoint" / "config.json"
-    config = json.loads(file.read_text())
-    config["experiment"]["search"] |= {"beams": 1, "min_new_tokens": 5}
-    file.write_text(json.dumps(config))
+    other = replace(tiny, search=SearchConfig(greedy_tokens=0, beams=1, min_new_tokens=5, max_new_tokens=8))
+    for arm, seed, experiment in (("+graph", 0, other), ("baseline", 0, tiny), ("baseline", 1, tiny)):
+        checkpoint = Checkpoint(
+            experiment=ARMS[arm].make(experiment),
+            captioner=make_captioner(arm),
+            tokenizer=prepared.tokenizer,
+            scene_bank=prepared.scene_bank,
+            detail_bank=prepared.detail_bank,
+            region_dim=prepared.train.region_dim,
+            text_dim=prepared.text_dim,
+        )
+        save_checkpoint(checkpoint, folder / arm / f"seed{seed}" / "checkpoint")
     return folder
 
 

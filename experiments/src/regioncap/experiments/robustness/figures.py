@@ -31,10 +31,10 @@ def draw_curves(results: Results, folder: Path) -> None:
             axes.set_title(corruption)
             axes.set_xticks([row.level for row in rows], ["clean", *(f"{row.strength:g}" for row in rows[1:])])
             axes.set_xlabel("\n".join(textwrap.wrap(CORRUPTIONS[corruption].unit, _LINE)), fontsize="small")
-            axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
         for row in range(0, len(results.corruptions), _COLUMNS):
             panels[row].set_ylabel("CIDEr kept, %" if relative else "CIDEr, %")
+        panels[0].set_ylim(bottom=0)  # of all: they share it, and before the last curve it would cut the later ones
         handles, labels = panels[0].get_legend_handles_labels()
         for axes in panels[len(results.corruptions) :]:
             axes.axis("off")
