@@ -16,6 +16,8 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
   regioncap tune PRESET --trials N --out DIR        better settings (Optuna); DIR/best.json is what train --config takes
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
+  regioncap evaluate hf:NAME_OR_FOLDER ...         the same for a captioner of transformers: BLIP, BLIP-2, GIT, ViT-GPT2
+  regioncap robustness STUDY_OR_CHECKPOINT... --data.root DIR --out DIR     what occlusion, blur, noise, ... leave of it
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
       --add red --drop wooden --scene beach --region 3=surfboard     edits what guidance chose; the caption follows
   regioncap explain CHECKPOINT PATH... --out DIR   why captions are what they are: words, gates, attention, as pictures
@@ -48,6 +50,7 @@ _WHERE = {
     "explain": "explain:explain_command",
     "measure-steering": "steering:measure_steering_command",
     "measure-words": "words:measure_words_command",
+    "robustness": "robustness:robustness_command",
     "sweep-search": "search:sweep_search_command",
     "pretrain-decoder": "language:pretrain_command",
     "distil": "distil:distil_command",

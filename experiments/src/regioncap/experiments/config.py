@@ -5,7 +5,14 @@ from pathlib import Path
 
 import tyro
 
-from regioncap.decoder import FusedPrefixConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
+from regioncap.decoder import (
+    FusedPrefixConfig,
+    Gpt2DecoderConfig,
+    MlpMappingConfig,
+    SearchConfig,
+    TokenPrefixConfig,
+    TransformerMappingConfig,
+)
 from regioncap.encoders import ClipLoraConfig
 from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 from regioncap.experiments.banks import KeywordBanksConfig
@@ -46,7 +53,9 @@ class Experiment:
     graph: RegionGraphConfig | NoGraphConfig = field(default_factory=RegionGraphConfig)
     fusion: FusionConfig | GlobalOnlyConfig = field(default_factory=FusionConfig)
     guidance: SemanticGuidanceConfig | NoGuidanceConfig = field(default_factory=SemanticGuidanceConfig)
-    prefix: TokenPrefixConfig | FusedPrefixConfig = field(default_factory=TokenPrefixConfig)
+    prefix: TokenPrefixConfig | FusedPrefixConfig | MlpMappingConfig | TransformerMappingConfig = field(
+        default_factory=TokenPrefixConfig
+    )
     decoder: Gpt2DecoderConfig = field(default_factory=Gpt2DecoderConfig)
     objective: CaptionObjectiveConfig | SelfCriticalConfig = field(default_factory=CaptionObjectiveConfig)
     phase1: PhaseConfig = field(default_factory=PhaseConfig)
