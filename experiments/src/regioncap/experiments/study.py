@@ -103,7 +103,7 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         data = read_data(base.data, options.cache)
         for reason, count in data.skipped.items():
             print(f"{data.root}: left out {count} x {reason}")
-        base = with_detector(base, options.cache)
+        base = with_detector(base, data, options.cache)
         encoders = base.encoders.build()
         refuse_leaked_weights(base.decoder.weights, data.names)
         features = FeaturesSource(cache=options.cache, store=options.features, unreadable=options.unreadable)

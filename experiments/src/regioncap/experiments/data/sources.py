@@ -33,7 +33,7 @@ class ScenesSource:
 
 PhotographSource = Flickr8kConfig | Flickr30kConfig | CocoConfig | FolderConfig
 DataSource = ScenesSource | PhotographSource
-KINDS: Mapping[str, type[DataSource]] = {
+DATA_KINDS: Mapping[str, type[DataSource]] = {
     "scenes": ScenesSource,
     "flickr8k": Flickr8kConfig,
     "flickr30k": Flickr30kConfig,
