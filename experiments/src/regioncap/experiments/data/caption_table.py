@@ -1,7 +1,7 @@
 """Captions of pictures as CSV, JSON or JSON lines: columns image, caption and, if known, split.
 
-    image,caption,split            [{"image": "a.jpg", "caption": "A dog.", "split": "train"}, ...]
-    a.jpg,A dog.,train             {"a.jpg": ["A dog.", "One dog."], ...}
+image,caption,split            [{"image": "a.jpg", "caption": "A dog.", "split": "train"}, ...]
+a.jpg,A dog.,train             {"a.jpg": ["A dog.", "One dog."], ...}
 """
 
 import csv
@@ -14,7 +14,9 @@ from typing import Any
 
 from regioncap.experiments.data.dataset import DataError
 
-FORMS = "a .csv with columns image, caption[, split], a .json with a list of such objects or {image: captions}, a .jsonl"
+FORMS = (
+    "a .csv with columns image, caption[, split], a .json with a list of such objects or {image: captions}, a .jsonl"
+)
 _IMAGE = ("image", "image_name", "file_name", "filename", "image_id", "name")
 _CAPTION = ("caption", "captions", "comment", "sentences", "references", "text")
 

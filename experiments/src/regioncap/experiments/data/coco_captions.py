@@ -35,7 +35,7 @@ class CocoConfig(CaptionSource):
     karpathy: str = "dataset_coco.json"
     """Karpathy's file, below `root` or its annotations/."""
     sizes: Sizes = "official"
-    """`official`: splits must have the published numbers of images, all of them there. `any`: a part of COCO will do."""
+    """`official`: splits must have the published numbers of images, all of them there. `any`: a part will do."""
     dev_images: int = 1000
     """`paper` names no images to make choices on: so many of train2014 are dev, and not learned from. 0: none, as in
     the paper; then nothing can be chosen, and no study runs."""
@@ -82,9 +82,7 @@ class CocoConfig(CaptionSource):
         )
 
 
-def dev_held_out(
-    train: tuple[CaptionedImage, ...], count: int, seed: int
-) -> dict[str, tuple[CaptionedImage, ...]]:
+def dev_held_out(train: tuple[CaptionedImage, ...], count: int, seed: int) -> dict[str, tuple[CaptionedImage, ...]]:
     """`train`, and `dev` with `count` images drawn from it by `seed`; no dev for a count of 0. The order is kept.
 
     Raises ValueError if that would be all.

@@ -15,8 +15,9 @@ _DIGITS = 4
 def entity_line(root: Path, name: str) -> dict[str, Any] | None:
     """What `entities.jsonl` says of a picture, from its two files; None if it has none.
 
-    Boxes are inclusive pixels that count from 1: x0 = (xmin - 1) / width, x1 = xmax / width, inside the picture. A chain
-    that is the whole scene, or has no box, is listed as such. Raises DataError naming the file that is not as wanted.
+    Boxes are inclusive pixels that count from 1: x0 = (xmin - 1) / width, x1 = xmax / width, inside the picture. A
+    chain that is the whole scene, or has no box, is listed as such. Raises DataError naming the file that is not as
+    wanted.
     """
     annotation, sentences = (
         root / folder / f"{Path(name).stem}{ending}" for folder, ending in ((ANNOTATIONS, ".xml"), (SENTENCES, ".txt"))

@@ -42,8 +42,8 @@ class Flickr30kConfig(CaptionSource):
     sizes: Sizes = "official"
     """`official`: splits must have the published numbers of images, all of them there. `any`: a part will do."""
     dev_images: int = 1000
-    """`paper` names no images to make choices on: so many of its training images are dev, and not learned from. 0: none,
-    as in the paper; then nothing can be chosen, and no study runs."""
+    """`paper` names no images to make choices on: so many of its training images are dev, and not learned from.
+    0: none, as in the paper; then nothing can be chosen, and no study runs."""
     seed: int = 0
     """Draws the `paper`'s splits, by the names of the pictures."""
 

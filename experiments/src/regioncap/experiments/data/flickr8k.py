@@ -50,7 +50,7 @@ class Flickr8kConfig(CaptionSource):
         root = self.folder(LAYOUT)
         pictures = self._pictures(root)
         captions, skipped = _read_captions(self._caption_file(root))
-        names = {split: _read_names(path) for split, path in _lists(root).items()}
+        names = {split: _read_names(path) for split, path in lists_in(root).items()}
         splits = {
             split: tuple(CaptionedImage(name=n, path=pictures / n, captions=captions.get(n, ())) for n in listed)
             for split, listed in names.items()
@@ -75,7 +75,7 @@ class Flickr8kConfig(CaptionSource):
         files = _list_images(pictures)
         source = self._caption_file(root)
         captions, skipped = _read_captions(source, files)
-        lists = _lists(root)
+        lists = lists_in(root)
         names = {split: _read_names(path) for split, path in lists.items()}
         if not names:
             raise DataError(
@@ -125,7 +125,7 @@ class Flickr8kConfig(CaptionSource):
         return next((root / name for name in named if (root / name).is_file()), root / self.captions)
 
 
-def _lists(root: Path) -> Mapping[str, Path]:
+def lists_in(root: Path) -> Mapping[str, Path]:
     """The lists of names that are there, by split."""
     found = {}
     for split in SPLITS:

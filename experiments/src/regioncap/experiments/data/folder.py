@@ -12,7 +12,9 @@ from regioncap.experiments.data.drawn import drawn_order
 from regioncap.experiments.data.settle import settle
 
 LAYOUT = f"a folder with photographs (below images/, or beside the captions) and {FORMS}"
-CAPTION_FILES = tuple(f"{stem}{ending}" for stem in ("captions", "results", "metadata") for ending in (".csv", ".json", ".jsonl"))
+CAPTION_FILES = tuple(
+    f"{stem}{ending}" for stem in ("captions", "results", "metadata") for ending in (".csv", ".json", ".jsonl")
+)
 SPLIT_NAMES = {"train": "train", "training": "train", "restval": "train", "dev": "dev", "val": "dev", "valid": "dev",
                "validation": "dev", "test": "test"}  # fmt: skip
 _ORDER = ("train", "dev", "test")
@@ -34,7 +36,7 @@ class FolderConfig(CaptionSource):
     """Draws the splits, by the names of the pictures."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.dev_share and 0 <= self.test_share and self.dev_share + self.test_share < 1):
+        if min(self.dev_share, self.test_share) < 0 or self.dev_share + self.test_share >= 1:
             raise ValueError(
                 "data.dev-share and data.test-share must be at least 0 and leave something to train on, got "
                 f"{self.dev_share} and {self.test_share}"

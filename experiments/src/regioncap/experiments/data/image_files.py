@@ -47,7 +47,9 @@ def digests_of(images: Sequence[CaptionedImage], cache: Path, description: str) 
     return found
 
 
-def same_bytes(splits: Mapping[str, Sequence[CaptionedImage]], digests: Mapping[Path, str]) -> list[list[tuple[str, CaptionedImage]]]:
+def same_bytes(
+    splits: Mapping[str, Sequence[CaptionedImage]], digests: Mapping[Path, str]
+) -> list[list[tuple[str, CaptionedImage]]]:
     """Groups of two or more images, each with its split, whose files are the same to the byte."""
     groups: dict[str, list[tuple[str, CaptionedImage]]] = defaultdict(list)
     for split, images in splits.items():

@@ -1,6 +1,6 @@
 """Karpathy's splits (Karpathy & Fei-Fei 2015): dataset_coco.json, dataset_flickr30k.json, dataset_flickr8k.json.
 
-    {"images": [{"filename", "split": train | restval | val | test, "sentences": [{"raw"}], "filepath": folder, COCO}]}
+{"images": [{"filename", "split": train | restval | val | test, "sentences": [{"raw"}], "filepath": folder, COCO}]}
 """
 
 import json
@@ -26,7 +26,9 @@ def read_karpathy(file: Path, path_of: Callable[[str, str], Path]) -> Mapping[st
             split, name = entry["split"], entry["filename"]
             captions = tuple(text for sentence in entry["sentences"] if (text := sentence["raw"].strip()))
         except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{file}, image {number}: not as wanted ({type(error).__name__}: {error}); {FORM}") from None
+            raise DataError(
+                f"{file}, image {number}: not as wanted ({type(error).__name__}: {error}); {FORM}"
+            ) from None
         if split not in _SPLITS:
             raise DataError(f"{file}, image {number}: split {split!r} is none of {', '.join(_SPLITS)}; correct it")
         path = path_of(str(entry.get("filepath", "")), name)

@@ -1,4 +1,4 @@
-"""From what a data set's files say to what can be used: sizes, names and files are checked here, for all kinds alike."""
+"""From what a data set's files say to what can be used: sizes, names and files are checked here, for all kinds."""
 
 from collections import Counter
 from collections.abc import Mapping
