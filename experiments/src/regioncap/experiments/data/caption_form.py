@@ -24,11 +24,6 @@ class CaptionFormConfig:
     """What captions are scored against: dev and test. The metrics tokenize by themselves, so published scores are
     `as-written`; `normalised` lets a `<num>` match a number."""
 
-    def __post_init__(self) -> None:
-        for name in ("captions", "references"):
-            if getattr(self, name) not in ("as-written", "normalised"):
-                raise ValueError(f"data.text.{name} must be as-written or normalised, got {getattr(self, name)!r}")
-
     @property
     def numbers(self) -> bool:
         """Whether a number is the token `<num>`, for whoever makes a tokenizer."""

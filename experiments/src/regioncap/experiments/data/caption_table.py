@@ -7,7 +7,7 @@ a.jpg,A dog.,train             {"a.jpg": ["A dog.", "One dog."], ...}
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def read_caption_table(file: Path) -> list[TableRow]:
     return rows
 
 
-def _csv(file: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _csv(file: Path, text: str) -> Iterator[tuple[str, Any]]:
     header, _, _ = text.partition("\n")
     delimiter = next((sign for sign in "|\t;," if sign in header), ",")
     # Flickr30k's results.csv, whose captions hold quotation marks of their own, puts bars between columns.
@@ -61,7 +61,7 @@ def _csv(file: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield f"line {table.line_num}", {key: (value or "").strip() for key, value in values.items() if key in names}
 
 
-def _json(file: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+def _json(file: Path, text: str) -> Iterable[tuple[str, Any]]:
     try:
         content = json.loads(text)
     except ValueError as error:
@@ -73,7 +73,7 @@ def _json(file: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
     raise DataError(f"{file} holds a {type(content).__name__}: wanted is {FORMS}")
 
 
-def _json_lines(file: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _json_lines(file: Path, text: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -82,7 +82,7 @@ def _json_lines(file: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]
                 raise DataError(f"{file}, line {number}: is no JSON ({error}); want an object a line") from None
 
 
-def _row(file: Path, where: str, values: Mapping[str, Any]) -> TableRow:
+def _row(file: Path, where: str, values: Any) -> TableRow:
     if not isinstance(values, dict):
         raise DataError(f"{file}, {where}: holds a {type(values).__name__}; wanted is {FORMS}")
     image = next((values[key] for key in _IMAGE if values.get(key) not in (None, "")), None)

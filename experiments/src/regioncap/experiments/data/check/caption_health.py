@@ -17,10 +17,14 @@ _ENGLISH = frozenset(
     ("a", "an", "the", "and", "of", "in", "on", "with", "at", "is", "are", "to", "by", "for", "from", "his", "her")
 )
 _FOREIGN = frozenset(
-    ("der", "das", "ein", "eine", "einem", "einen", "und", "mit", "auf", "ist", "im", "dem", "den", "von", "zwei")
-    + ("les", "une", "des", "et", "dans", "sur", "avec", "est", "deux", "el", "los", "las", "una", "con", "del", "por")
-    + ("dos", "il", "lo", "di", "che", "della", "sono", "uno", "na", "um", "uma", "com", "em", "het", "een", "van")
-    + ("op", "met", "zijn")
+    word
+    for words in (
+        ("der", "das", "ein", "eine", "einem", "einen", "und", "mit", "auf", "ist", "im", "dem", "den", "von", "zwei"),
+        ("les", "une", "des", "et", "dans", "sur", "avec", "est", "deux"),
+        ("el", "los", "las", "una", "con", "del", "por", "dos", "il", "lo", "di", "che", "della", "sono", "uno"),
+        ("na", "um", "uma", "com", "em", "het", "een", "van", "op", "met", "zijn"),
+    )
+    for word in words
 )
 """Small words of German, French, Spanish, Italian, Portuguese and Dutch that are none of English."""
 

@@ -134,16 +134,20 @@ def _problems(source: DataSource, health: Health, dev: str | None) -> list[str]:
             (one, this), *others = health.leaks[0]
             other, that = next((split, image) for split, image in others if split != one)
             problems.append(
-                f"{len(health.leaks)} pictures are in two splits to the byte, the first is {this.path} ({one}) and "
-                f"{that.path} ({other}): take one of the two out, or leave training copies out (--data.leaks leave-out)"
+                f"{_count(len(health.leaks), 'picture is', 'pictures are')} in two splits to the byte: {this.path} ({one}) "
+                f"and {that.path} ({other}), to begin with; take one of the two out, or leave training copies out (--data.leaks leave-out)"
             )
     if health.unreadable:
         problems.append(
-            f"{len(health.unreadable)} pictures cannot be read ({health.unreadable[0].problem}); or leave them out of "
-            "a study (--unreadable leave-out)"
+            f"{_count(len(health.unreadable), 'picture', 'pictures')} cannot be read "
+            f"({health.unreadable[0].problem}); or leave them out of a study (--unreadable leave-out)"
         )
     if "train" not in health.splits:
         problems.append(f"there is no train split to learn from; there are {', '.join(health.splits) or 'none'}")
     if dev is None:
         problems.append(f"there is no dev or val split to choose on; there are {', '.join(health.splits) or 'none'}")
     return problems
+
+
+def _count(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"

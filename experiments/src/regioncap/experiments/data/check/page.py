@@ -25,7 +25,7 @@ def health_page(health: Health, sheet: Image.Image) -> str:
     """The page. All text in it is escaped, and the browser is told to run nothing."""
     parts = [
         _section("What stops training", _list(health.problems), kind="problems") if health.problems else "",
-        *(_section(table.title, _table(table)) for table in tables(health)),
+        *(_section(table.title, _table(table), kind="table") for table in tables(health)),
         _section("Captions by their number of words", _histogram(health.captions.lengths)),
         _section("Most frequent words", _words(health.captions.most_frequent)),
         *(_section(f"{finding.title}: {len(finding.items):,}", _finding(finding)) for finding in findings(health)),
