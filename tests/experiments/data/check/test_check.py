@@ -172,7 +172,7 @@ def test_kinds_are_told_by_their_files(coco: Path, flickr30k: Path, photographs:
         CocoConfig(root=coco, splits="paper"),
         Flickr30kConfig(root=flickr30k, splits="paper"),
     )
-    with pytest.raises(DataError, match="holds no data set that is recognised by its files.*--data scenes, flickr8k"):
+    with pytest.raises(DataError, match=r"holds no data set that is recognised by its files.*--data scenes, flickr8k"):
         detect(mine / "images")
     with pytest.raises(DataError, match="does not exist"):
         detect(mine / "no")

@@ -134,8 +134,9 @@ def _problems(source: DataSource, health: Health, dev: str | None) -> list[str]:
             (one, this), *others = health.leaks[0]
             other, that = next((split, image) for split, image in others if split != one)
             problems.append(
-                f"{_count(len(health.leaks), 'picture is', 'pictures are')} in two splits to the byte: {this.path} ({one}) "
-                f"and {that.path} ({other}), to begin with; take one of the two out, or leave training copies out (--data.leaks leave-out)"
+                f"{_count(len(health.leaks), 'picture is', 'pictures are')} in two splits to the byte: {this.path} "
+                f"({one}) and {that.path} ({other}), to begin with; take one of the two out, or leave training copies "
+                "out (--data.leaks leave-out)"
             )
     if health.unreadable:
         problems.append(
