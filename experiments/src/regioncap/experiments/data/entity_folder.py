@@ -38,7 +38,7 @@ def entity_folder(data: CaptionData, cache: Path) -> Path:
                 (partial / f"{target}.txt").write_text("".join(f"{image.name}\n" for image in own), encoding="utf-8")
                 pictures = partial / "images"
                 if not pictures.is_symlink():
-                    pictures.symlink_to(own[0].path.parent.resolve())
+                    pictures.symlink_to(own[0].path.resolve().parents[len(Path(own[0].name).parts) - 1])
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     return folder

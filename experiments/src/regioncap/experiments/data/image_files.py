@@ -11,8 +11,8 @@ from regioncap.encoders.store.extract import BOOK
 from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
 from regioncap.experiments.progress import track
 
-_AT_ONCE = 8192
-"""Files between two steps of the progress bar: the book of digests is written after each."""
+_AT_ONCE = 1000
+"""Files between two steps of the progress bar."""
 _EMPTY = 0
 
 
@@ -33,18 +33,30 @@ def digests_of(images: Sequence[CaptionedImage], cache: Path, description: str) 
     in all, and later calls cost a `stat` each.
     """
     paths = list(dict.fromkeys(image.path for image in images))
-    parts = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
     book = cache / "features" / BOOK
     book.parent.mkdir(parents=True, exist_ok=True)
-    found: dict[Path, str] = {}
-    for part in track(parts, description=description, total=len(parts)):
-        looked = digest_files(part, book, threads=os.cpu_count() or 1)
-        found |= {
-            path: digest
-            for path, (size, digest) in zip(part, looked, strict=True)
-            if digest != UNREADABLE and size != _EMPTY
-        }
-    return found
+    looked = digest_files(paths, book, os.cpu_count() or 1, _Thousands(description, len(paths)))
+    return {
+        path: digest
+        for path, (size, digest) in zip(paths, looked, strict=True)
+        if digest != UNREADABLE and size != _EMPTY
+    }
+
+
+class _Thousands:
+    """A progress bar of thousands: called once a file, and redrawing itself for each would take longer than a look."""
+
+    def __init__(self, description: str, total: int) -> None:
+        steps = -(-total // _AT_ONCE)
+        self._bar = track(range(steps), description=f"{description}, {_AT_ONCE:,} at a time", total=steps)
+        self._count, self._total = 0, total
+
+    def __call__(self) -> None:
+        if self._count % _AT_ONCE == 0:
+            next(self._bar, None)
+        self._count += 1
+        if self._count == self._total:
+            next(self._bar, None)
 
 
 def same_bytes(

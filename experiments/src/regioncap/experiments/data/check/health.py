@@ -57,6 +57,8 @@ class Health:
     captions: CaptionHealth
     skipped: Mapping[str, int]
     """Lines of the caption files that fit nothing."""
+    unlisted: int
+    """Files in the pictures' folders that no split names."""
 
     @property
     def unreadable(self) -> tuple[Opened, ...]:
@@ -96,6 +98,7 @@ def check_health(
         opened=opened,
         captions=caption_health(listing.splits, dev, numbers=source.text.numbers),
         skipped=listing.skipped,
+        unlisted=len(files - {image.path for image in images}),
     )
     return replace(health, problems=tuple(_problems(source, health, dev)))
 
