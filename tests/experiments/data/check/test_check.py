@@ -69,6 +69,7 @@ def test_everything_wrong_is_found(health: Health, sick: Path):
         "an address",
     ]
     train = health.splits["train"]
+    assert health.unlisted == 0
     assert (train.listed, train.there, train.captioned, train.captions, train.fewest, train.most) == (
         6,
         5,
@@ -87,6 +88,7 @@ def test_a_folder_that_is_well_has_no_problem(photographs: Path, tmp_path: Path)
     assert health.problems == ()
     assert findings(health) == []
     assert verdict(health) == "Fit to train on."
+    assert health.unlisted == 0
 
 
 def test_what_a_study_lacks_is_a_problem(photographs: Path, tmp_path: Path, coco: Path):
@@ -94,6 +96,7 @@ def test_what_a_study_lacks_is_a_problem(photographs: Path, tmp_path: Path, coco
     (root / "dev.txt").unlink()
     (root / "train.txt").unlink()
     health = check_health(Flickr8kConfig(root=root), tmp_path / "cache", jobs=1)
+    assert health.unlisted == 9
     assert [problem.split(";")[0] for problem in health.problems] == [
         "there is no train split to learn from",
         "there is no dev or val split to choose on",

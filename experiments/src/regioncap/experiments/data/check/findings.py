@@ -118,7 +118,7 @@ def _pictures(health: Health) -> Table:
         title="Pictures",
         columns=("", "all splits"),
         rows=(
-            ("files that no split names", f"{health.unlisted:,}"),
+            ("in no split", f"{health.unlisted:,}"),
             ("opened", f"{len(health.opened):,}"),
             ("not readable", f"{len(health.unreadable):,}"),
             ("width, smallest / median / mean / largest", _spread([width for width, _ in sizes])),

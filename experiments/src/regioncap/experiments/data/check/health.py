@@ -16,6 +16,7 @@ from regioncap.experiments.data.image_files import digests_of, files_in, same_by
 from regioncap.experiments.data.sources import DataSource, ScenesSource
 
 _DEV = ("dev", "val")
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class Health:
     skipped: Mapping[str, int]
     """Lines of the caption files that fit nothing."""
     unlisted: int
-    """Files in the pictures' folders that no split names."""
+    """Pictures in the folders that no split names."""
 
     @property
     def unreadable(self) -> tuple[Opened, ...]:
@@ -80,9 +81,8 @@ def check_health(
     digests = digests_of([image for own in there.values() for image in own], cache, "look for the same pictures")
     groups = [tuple(group) for group in same_bytes(there, digests)]
     leaks = tuple(group for group in groups if len({split for split, _ in group}) > 1)
-    by_path = {str(image.path): image.path for own in there.values() for image in own}
-    chosen = drawn_order(list(by_path), seed)[:pictures]
-    opened = tuple(open_pictures([by_path[path] for path in sorted(chosen)], jobs))
+    paths = {image.name: image.path for own in there.values() for image in own}
+    opened = tuple(open_pictures([paths[name] for name in sorted(drawn_order(list(paths), seed)[:pictures])], jobs))
     dev = next((split for split in _DEV if split in listing.splits), None)
     health = Health(
         kind=kind_of(source),
@@ -98,7 +98,7 @@ def check_health(
         opened=opened,
         captions=caption_health(listing.splits, dev, numbers=source.text.numbers),
         skipped=listing.skipped,
-        unlisted=len(files - {image.path for image in images}),
+        unlisted=sum(path.suffix.lower() in _PICTURES for path in files - {image.path for image in images}),
     )
     return replace(health, problems=tuple(_problems(source, health, dev)))
 
