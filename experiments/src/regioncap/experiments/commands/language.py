@@ -8,6 +8,7 @@ import tyro
 
 from regioncap.experiments.commands.parsing import fail, parse
 from regioncap.experiments.commands.preset import chosen_data
+from regioncap.experiments.data.sources import ScenesSource
 from regioncap.experiments.pretrain import PretrainOptions, pretrain_decoder
 
 
@@ -31,6 +32,10 @@ class PretrainDecoderCommand(PretrainOptions):
 def pretrain_command(arguments: Sequence[str]) -> int:
     """Pre-train a decoder and say what came of it."""
     source, rest = chosen_data(arguments)
+    if isinstance(source, ScenesSource):
+        raise ValueError(
+            "--data scenes: the decoder of scenes learns its language with them; name photographs, or none"
+        )
     default = PretrainDecoderCommand(captions=tyro.MISSING, data=source) if source is not None else None
     command = parse(PretrainDecoderCommand, "regioncap pretrain-decoder", rest, default)
     try:

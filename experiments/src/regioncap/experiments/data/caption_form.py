@@ -1,6 +1,5 @@
 """What captions look like to all that learns from them: as people wrote them, or as the paper's sec. 4.2 has them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -56,5 +55,5 @@ class CaptionFormConfig:
                 lost += len(texts) - len(kept)
                 formed.append(replace(image, captions=kept))
             splits[split] = tuple(formed)
-        skipped: Mapping[str, int] = data.skipped | {"caption without a word": lost} if lost else data.skipped
-        return replace(data, splits=splits, skipped=skipped)
+        skipped = {"caption without a word": lost} if lost else {}
+        return replace(data, splits=splits, skipped={**data.skipped, **skipped})

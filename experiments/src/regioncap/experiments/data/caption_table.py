@@ -50,9 +50,12 @@ def _csv(file: Path, text: str) -> Iterator[tuple[str, Any]]:
     header, _, _ = text.partition("\n")
     delimiter = next((sign for sign in "|\t;," if sign in header), ",")
     # Flickr30k's results.csv, whose captions hold quotation marks of their own, puts bars between columns.
-    quoting = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
-    lines = io.StringIO(text, newline="")
-    table = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True, quoting=quoting)
+    table = csv.DictReader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        skipinitialspace=True,
+        quoting=csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL,
+    )
     names = [(name or "").strip() for name in table.fieldnames or ()]
     if not set(_IMAGE) & set(names) or not set(_CAPTION) & set(names):
         raise DataError(f"{file}: its first line names {', '.join(names) or 'nothing'}; wanted is {FORMS}")
