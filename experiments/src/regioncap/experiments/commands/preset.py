@@ -31,7 +31,7 @@ def starting_point(command: str, arguments: Sequence[str]) -> tuple[str, Experim
     source, rest = chosen_data(rest)
     file = _config_file(rest)
     experiment = PRESETS[preset]() if file is None else read_experiment(file)
-    if experiment.preset != preset:
+    if file is not None and experiment.preset != preset:
         raise ValueError(
             f"--config {file} holds settings of the preset {experiment.preset!r}, not {preset!r}: "
             f"regioncap {command} {experiment.preset} --config {file}"
