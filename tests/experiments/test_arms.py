@@ -49,7 +49,7 @@ def differences(one: Experiment, other: Experiment) -> set[str]:
 def test_arm_differs_from_the_full_captioner_in_the_stages_it_names_and_nothing_else(preset: str, arm: str) -> None:
     full = PRESETS[preset]()
     stages = STAGES[arm]
-    if preset == "paper":  # by similarity, as vectors alone
+    if preset.endswith("paper"):  # by similarity, as vectors alone
         if arm in ("words as tokens", "words as both"):
             with pytest.raises(ValueError, match="words as tokens need a prefix of tokens"):
                 ARMS[arm].make(full)

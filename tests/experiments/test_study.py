@@ -18,7 +18,7 @@ from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config_io import flatten
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.metrics.score import METRICS
-from regioncap.experiments.study import StudyOptions
+from regioncap.experiments.study_options import StudyOptions
 from regioncap.experiments.worker import ArmJob, Message
 from regioncap.experiments.workers import ArmWorkers
 from regioncap.graph import GraphSummary

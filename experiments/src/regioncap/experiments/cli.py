@@ -34,12 +34,14 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap dashboard                              MLflow in the browser, over the studies under runs/
   regioncap dashboard deliver DIR...               what MLflow did not take while a study ran
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
+  regioncap data check DIR --out DIR               is a data set fit to train on: counts, leaks, a contact sheet
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
   regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
-PRESET is `scenes` (procedural pictures, made on the spot) or, for a folder in Flickr8k's layout (--data.root),
-`photos-grid`, `photos` (where it has the boxes of Flickr30k Entities) or `paper` (Table 2).
+PRESET is `scenes` (procedural pictures, made on the spot) or, for a folder of photographs (--data.root), `photos-grid`,
+`photos` (where it has the boxes of Flickr30k Entities), `paper` (Table 2), `coco-paper`, `flickr30k-paper`. The folder
+has Flickr8k's layout unless --data names another: coco, flickr30k or folder (a CSV, JSON or JSON lines file).
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
 """
 
@@ -61,6 +63,7 @@ _WHERE = {
     "tables": "tables:tables_command",
     "figures": "figures:figures_command",
     "dashboard": "dashboard:dashboard_command",
+    "data": "data:data_command",
     "metrics": "metrics:metrics_command",
     "train-detector": "detector:detector_command",
 }

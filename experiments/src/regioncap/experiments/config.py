@@ -16,8 +16,7 @@ from regioncap.decoder import (
 from regioncap.encoders import ClipLoraConfig
 from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 from regioncap.experiments.banks import KeywordBanksConfig
-from regioncap.experiments.data.flickr8k import Flickr8kConfig
-from regioncap.experiments.data.sources import ScenesSource
+from regioncap.experiments.data.sources import DataSource
 from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
 from regioncap.experiments.keywords.config import KeywordSupervisionConfig
 from regioncap.experiments.language import LanguageConfig
@@ -37,7 +36,8 @@ class Experiment:
 
     preset: tyro.conf.Suppress[str]
     """The preset this started from; names the study."""
-    data: ScenesSource | Flickr8kConfig
+    data: DataSource
+    """The preset's unless `--data KIND` names another: flickr8k, flickr30k, coco, folder or scenes."""
     encoders: ScenesEncodersSource | PhotoEncodersSource | PaperEncodersSource
     dim: int
     """D, the joint width of regions, words and the fused vector."""

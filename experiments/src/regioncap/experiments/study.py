@@ -6,16 +6,15 @@ scores captions and writes to MLflow. What is finished stays: `resume` skips it.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from regioncap.experiments.arms import ARMS, RETRIEVAL, STANDARD, UNTRAINED, arm_named
-from regioncap.experiments.cache import cache_folder
+from regioncap.experiments.arms import ARMS, RETRIEVAL, UNTRAINED, arm_named
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
@@ -25,7 +24,7 @@ from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.language import refuse_leaked_weights
 from regioncap.experiments.measures_table import print_measures
-from regioncap.experiments.metrics import CaptionScorer, MeasuresConfig, Measuring, MetricsConfig, Scores
+from regioncap.experiments.metrics import CaptionScorer, Measuring, Scores
 from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
@@ -35,6 +34,7 @@ from regioncap.experiments.reporting.rows import ScoredRun, study_rows
 from regioncap.experiments.scores_file import SCORES, write_scores
 from regioncap.experiments.study_file import write_study_file
 from regioncap.experiments.study_log import StudyLog
+from regioncap.experiments.study_options import StudyError, StudyOptions
 from regioncap.experiments.training.length import with_steps
 from regioncap.experiments.training.processes import rank, world
 from regioncap.experiments.untrained import untrained_captions
@@ -42,41 +42,6 @@ from regioncap.experiments.worker import ArmJob, finished, follow
 from regioncap.experiments.workers import ArmWorkers
 
 _LOGGED = "logged"
-
-
-class StudyError(RuntimeError):
-    """Some arms did not finish; the message names them. What did finish is on disk and in MLflow."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyOptions:
-    """How to run a study; what it varies is the experiment's and the arms' matter."""
-
-    seeds: int = 1
-    """Seeds per arm, counting up from the experiment's own."""
-    out: Path
-    """Folder of the study."""
-    arms: tuple[str, ...] = STANDARD
-    """Which arms; their order is the table's."""
-    jobs: int = 0
-    """Arms that train at the same time, one core each; 0: as many as there are cores."""
-    resume: bool = False
-    """Take up the study in `out`: finished arms are kept."""
-    cache: Path = field(default_factory=cache_folder)
-    """Where scenes, features and language weights are kept between studies."""
-    features: Path | None = None
-    """A folder that `regioncap extract` wrote, to read features from; None encodes what the cache lacks."""
-    unreadable: Literal["fail", "leave-out"] = "fail"
-    """What becomes of pictures that cannot be read."""
-    metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    measures: MeasuresConfig = field(default_factory=MeasuresConfig)
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
-        unknown = [arm for arm in self.arms if arm not in ARMS]
-        if unknown:
-            raise ValueError(f"--arms: no arm {unknown[0]!r}; there are {', '.join(map(repr, ARMS))}")
 
 
 def run_study(base: Experiment, options: StudyOptions) -> list[StudyRow]:
@@ -122,7 +87,7 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         data = read_data(base.data, options.cache)
         for reason, count in data.skipped.items():
             print(f"{data.root}: left out {count} x {reason}")
-        base = with_detector(base, options.cache)
+        base = with_detector(base, data, options.cache)
         encoders = base.encoders.build()
         refuse_leaked_weights(base.decoder.weights, data.names)
         training = [caption for image in data.split("train") for caption in image.captions]

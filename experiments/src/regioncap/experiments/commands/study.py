@@ -19,7 +19,8 @@ from regioncap.experiments.config import Experiment
 from regioncap.experiments.evaluate import EvaluateOptions, evaluate
 from regioncap.experiments.peers.hf_captioner import PREFIX as PEER
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
-from regioncap.experiments.study import StudyError, StudyOptions, run_study, train_one
+from regioncap.experiments.study import run_study, train_one
+from regioncap.experiments.study_options import StudyError, StudyOptions
 
 
 @dataclass(frozen=True, kw_only=True)
