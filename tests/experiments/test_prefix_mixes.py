@@ -58,7 +58,8 @@ def test_loss_reaches_every_parameter_of_the_prefix_and_the_decoder(captioner: C
     rows = torch.arange(8)
     condition = captioner.train().condition(*prepared.seen(rows))
     picked = prepared.captions.pick(rows, 2, torch.Generator().manual_seed(0))
-    CaptionObjectiveConfig().build()(captioner, condition, *picked).total.backward()
+    objective = CaptionObjectiveConfig().build(prepared.lessons, captioner.dim)
+    torch.stack(list(objective(captioner, condition, picked).terms.values())).sum().backward()
     for stage in (captioner.prefix, captioner.decoder):
         for name, parameter in stage.named_parameters():
             assert parameter.grad is not None, name

@@ -108,6 +108,7 @@ def test_error_in_a_worker_is_its_last_line_and_a_traceback_on_disk(
     monkeypatch.setattr(worker.signal, "signal", lambda *arguments: None)
     ours, theirs = multiprocessing.Pipe(duplex=False)
     run_arm(job, theirs)
+    assert ours.recv().pid == os.getpid()
     message = ours.recv()
     assert message.job == "baseline seed 0"
     assert message.error.startswith("FileNotFoundError: ")

@@ -230,11 +230,11 @@ def test_a_study_whose_trials_all_fail_ends_early_and_says_why(tune: Callable[..
     out = runs / "failing"
     outcome = tune("--out", out, *SMALL, "--trials", 40, "--vary", "train.lr=1e30:1e31", "--train.precision", "fp32")
     assert outcome.status == 1
-    assert "no trial finished; the last of 5 that failed here said: ValueError: the loss is" in outcome.err
-    assert "lower train.lr" in outcome.err
+    assert "no trial finished; the last of 5 that failed here said: TrainingStopped: the loss, or its" in outcome.err
+    assert "Lower train.lr" in outcome.err
     trials = read_study(out).trials
     assert len(trials) == 5
-    assert all("the loss is" in trial.user_attrs["error"] for trial in trials)
+    assert all("the loss, or its gradient, is no finite number" in trial.user_attrs["error"] for trial in trials)
     assert "Traceback" in json.loads((out / "trials" / "0.json").read_text())["traceback"]
 
 

@@ -98,8 +98,8 @@ def paper() -> Experiment:
         graph=RegionGraphConfig(k=5, metric="semantic"),
         prefix=FusedPrefixConfig(tokens=1),
         decoder=Gpt2DecoderConfig(layers=12, heads=12, width=768, positions=1024, weights="gpt2"),
-        phase1=PhaseConfig(epochs=15, decoder=False),
-        phase2=PhaseConfig(epochs=15, clip_layers=2, clip_lr=1.0),
+        phase1=PhaseConfig(epochs=15.0, decoder=False),
+        phase2=PhaseConfig(epochs=15.0, clip_layers=2, clip_lr=1.0),
         train=TrainConfig(images_per_step=64, lr=1e-4, schedule="step", warmup=0, weight_decay=0.01),
         search=SearchConfig(greedy_tokens=1, beams=5, max_new_tokens=30),
     )

@@ -78,7 +78,7 @@ def _check(arguments: Sequence[str]) -> int:
     named, rest = chosen_data(arguments)
     folder = next((Path(word) for word in rest if not word.startswith("-")), None)
     source = named or (detect(folder) if folder is not None else Flickr8kConfig())
-    default = DataCheckCommand(folder=tyro.MISSING, data=source)
+    default = None if folder is None else DataCheckCommand(folder=folder, data=source)
     command = parse(DataCheckCommand, "regioncap data check", rest, default)
     source = replace(command.data, root=command.folder)
     try:

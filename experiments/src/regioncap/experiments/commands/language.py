@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tyro
-
 from regioncap.experiments.commands.parsing import fail, parse
 from regioncap.experiments.commands.preset import chosen_data
 from regioncap.experiments.data.sources import ScenesSource
@@ -36,7 +34,11 @@ def pretrain_command(arguments: Sequence[str]) -> int:
         raise ValueError(
             "--data scenes: the decoder of scenes learns its language with them; name photographs, or none"
         )
-    default = PretrainDecoderCommand(captions=tyro.MISSING, data=source) if source is not None else None
+    default = None
+    if source is not None:
+        # Without a first word that is a file there is no command, whatever the data: the parser says what is missing.
+        captions = next((Path(word) for word in rest if not word.startswith("-")), None)
+        default = None if captions is None else PretrainDecoderCommand(captions=captions, data=source)
     command = parse(PretrainDecoderCommand, "regioncap pretrain-decoder", rest, default)
     try:
         record = pretrain_decoder(command)

@@ -37,7 +37,7 @@ def starting_point(command: str, arguments: Sequence[str]) -> tuple[str, Experim
         flag, experiment = f"--config {file}", read_experiment(file)
     elif checkpoint is not None:
         flag, experiment = f"--init-from {checkpoint}", experiment_to_go_on(checkpoint)
-    if experiment.preset != preset:
+    if flag and experiment.preset != preset:
         raise ValueError(
             f"{flag} holds settings of the preset {experiment.preset!r}, not {preset!r}: "
             f"regioncap {command} {experiment.preset} {flag}"

@@ -14,9 +14,10 @@ def measure_parts(
 ) -> dict[str, tuple[Measured, ...]]:
     """Part -> one measurement a system, for the parts that any reference has.
 
-    Only images whose references have such tuples count, in a part's score and in every draw. `images` is their order
-    for the draws.
+    Only images whose references have such tuples count, in a part's score and in every draw. Draws take the images by
+    name, as `paired_bootstrap` does: their order in `images` changes nothing.
     """
+    images = sorted(images)
     parts = [part for part in SPICE_PARTS if all(part in scores.spice_parts for scores in systems)]
     if not parts:
         return {}
