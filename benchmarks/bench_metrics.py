@@ -2,19 +2,22 @@
 
     pytest benchmarks/bench_metrics.py --benchmark-only -o addopts='--import-mode=importlib -m "not slow"' \
         -o python_files='bench_*.py'
-    python benchmarks/bench_metrics.py     # the same as a plain table
+    python benchmarks/bench_metrics.py          # the same as a plain table
+    python benchmarks/bench_metrics.py large    # all of COCO's val: 40,504 images with five references each
 
 1,000 images with five references and a caption each; all metrics but SPICE, and the values of both sides must agree.
 The sides run in turn, each in a fresh process; imports are not counted. `first` is the first call of a process and
 `new machine` the same with nothing kept from earlier runs; `same` scores the same captions once more and `other` other
 captions on the same references. pycocoevalcap keeps nothing: its `COCOEvalCap` makes every scorer anew for each call.
+`pycocoevalcap-kept` is what it could do if its METEOR process were kept alive by hand.
 Times are CPU time of the process and its children, so that a busy machine counts little; `extra_info` has wall time,
 both as a ratio to pycocoevalcap's, and the peak RSS of the process and of the one it works with (Linux).
 SPICE, where its models are found, is timed on 200 images with known references: captions never seen before with the
 parser still to be loaded (`new`), more of them (`more`), and the same once more (`known`).
 
 The captions are made here: sentences of a small grammar with 3,000 words. REGIONCAP_BENCH_REFERENCES and
-REGIONCAP_BENCH_PREDICTIONS name files of real ones instead, in the formats of `regioncap score`.
+REGIONCAP_BENCH_PREDICTIONS name files of real ones instead, in the formats of `regioncap score`; for `large`,
+REGIONCAP_BENCH_TEXT names a file of captions to draw from (`name.jpg#0<TAB>caption` lines).
 Takes about two and a half minutes on two cores.
 """
 
@@ -44,16 +47,19 @@ from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from regioncap.experiments.metrics import CaptionScorer, MetricsConfig
+from regioncap.experiments.metrics import CaptionScorer, MeasuresConfig, MetricsConfig
 from regioncap.experiments.metrics.spice_models import GET_SPICE, find_spice_folder
 from regioncap.experiments.scoring.read import read_captions
 
 COMPARED = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
 TARGETS = {"new machine": 0.8, "first": 0.8, "same": 0.25, "other": 0.25}
 """Case -> share of pycocoevalcap's time that is allowed. It does the same whether the machine is new or not."""
+SIDES = ("regioncap", "pycocoevalcap", "pycocoevalcap-kept")
 SPICE_CASES = ("new", "more", "known")
 ROUNDS = 2
 IMAGES, REFERENCES, SPICE_IMAGES = 1000, 5, 200
+LARGE, LARGE_MIB = 40504, 3 * 2**10
+"""Images of COCO's val, and the memory that scoring them may take, all processes together."""
 IDLE = 0.3
 """Load average below which wall time means something."""
 
@@ -108,10 +114,11 @@ class Replay:
 
 
 class Peer:
-    """pycocoevalcap's scorers, called as its `COCOEvalCap` calls them."""
+    """pycocoevalcap's scorers, called as its `COCOEvalCap` calls them; `keep` keeps its METEOR between calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = False) -> None:
         self._meteor: Any = None
+        self._keep = keep
 
     @property
     def pid(self) -> int | None:
@@ -121,7 +128,8 @@ class Peer:
         truth = self._tokens(references)
         tested = self._tokens({image: [captions[image]] for image in references})
         bleus, bleus_each = Bleu(4).compute_score(truth, tested, verbose=0)
-        self._meteor = Meteor()
+        if self._meteor is None or not self._keep:
+            self._meteor = Meteor()
         rows = [
             *zip(COMPARED, bleus, bleus_each, strict=False),
             ("METEOR", *self._meteor.compute_score(truth, tested)),
@@ -182,20 +190,22 @@ def _made(images: int) -> tuple[References, Captions]:
 @cache
 def compare() -> dict[str, dict[str, list[Call]]]:
     """Case -> side -> a call a round. Raises AssertionError if the sides' values differ."""
-    calls: dict[str, dict[str, list[Call]]] = {case: {"regioncap": [], "pycocoevalcap": []} for case in TARGETS}
+    calls: dict[str, dict[str, list[Call]]] = {case: {side: [] for side in SIDES} for case in TARGETS}
     for _ in range(ROUNDS):
         with TemporaryDirectory() as folder:
             new = _in_fresh_process("regioncap", folder)
             peer = _in_fresh_process("pycocoevalcap")
+            lasting = _in_fresh_process("pycocoevalcap-kept")
             kept = _in_fresh_process("regioncap", folder)
         ours = (new.calls[0], *kept.calls)
-        theirs = (peer.calls[0], *peer.calls)
-        for case, our, their in zip(TARGETS, ours, theirs, strict=True):
-            calls[case]["regioncap"].append(our)
-            calls[case]["pycocoevalcap"].append(their)
-            for metric in COMPARED:
-                assert our.values[metric] == pytest.approx(their.values[metric], abs=1e-6), f"{metric}, {case}"
-    peaks()["regioncap"], peaks()["pycocoevalcap"] = kept.peak_mib, peer.peak_mib
+        theirs, lastings = ((side.calls[0], *side.calls) for side in (peer, lasting))
+        for case, *timed in zip(TARGETS, ours, theirs, lastings, strict=True):
+            for side, call in zip(SIDES, timed, strict=True):
+                calls[case][side].append(call)
+                for metric in COMPARED:
+                    assert call.values[metric] == pytest.approx(timed[0].values[metric], abs=1e-6), f"{metric}, {case}"
+    for side, measured in zip(SIDES, (kept, peer, lasting), strict=True):
+        peaks()[side] = measured.peak_mib
     return calls
 
 
@@ -207,6 +217,12 @@ def compare_spice() -> dict[str, Call]:
         measured = _in_fresh_process("spice", folder)
     peaks()["regioncap with SPICE"] = measured.peak_mib
     return dict(zip(SPICE_CASES, measured.calls, strict=True))
+
+
+def whole() -> Side:
+    """`large` in a fresh process and with nothing kept."""
+    with TemporaryDirectory() as folder:
+        return _in_fresh_process("large", folder)
 
 
 @cache
@@ -234,14 +250,39 @@ def measure(side: str, folder: Path) -> dict[str, Any]:
     """All calls of a side, in this process, which should be a fresh one."""
     if side.startswith("spice"):
         return _measure_spice(folder, references_alone=side == "spice-references")
+    if side == "large":
+        return _measure_large(folder)
     references, captions, others = read_or_make()
-    if side == "pycocoevalcap":
-        peer = Peer()
+    if side.startswith("pycocoevalcap"):
+        peer = Peer(keep=side == "pycocoevalcap-kept")
         calls = [partial(peer.score, references, some) for some in (captions, captions, others)]
         return _measure(calls, lambda: peer.pid)
     with MetricsConfig(cache_folder=folder).build() as scorer:
         calls = [partial(_scored, scorer, references, some, COMPARED) for some in (captions, captions, others)]
         return _measure(calls, lambda: scorer._worker.pid)
+
+
+def _measure_large(folder: Path) -> dict[str, Any]:
+    """All metrics but SPICE, and the measures that cost nothing; nothing kept from before."""
+    references, captions = _of_text(Path(text)) if (text := os.environ.get(_TEXT)) else _made(LARGE)
+    measuring = MeasuresConfig().build([text for group in references.values() for text in group])
+    with MetricsConfig(cache_folder=folder).build() as scorer:
+
+        def score() -> Values:
+            measured = measuring.measure(captions, references, {}).corpus
+            scores = scorer.score(references, captions, COMPARED).corpus
+            return {metric: [value] for metric, value in (*scores.items(), *measured.items())}
+
+        return _measure([score], lambda: scorer._worker.pid)
+
+
+def _of_text(file: Path) -> tuple[References, Captions]:
+    """References and captions, all drawn from a file of captions."""
+    lines = [line.rpartition("\t")[2] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    generator = random.Random(0)
+    names = [f"{number}.jpg" for number in range(LARGE)]
+    references = {name: generator.choices(lines, k=REFERENCES) for name in names}
+    return references, dict(zip(names, generator.choices(lines, k=LARGE), strict=True))
 
 
 def _measure_spice(folder: Path, *, references_alone: bool) -> dict[str, Any]:
@@ -295,7 +336,7 @@ CLOCK = Replay()
 
 
 @pytest.mark.benchmark(timer=CLOCK)
-@pytest.mark.parametrize("side", ["regioncap", "pycocoevalcap"])
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("case", TARGETS)
 def test_metrics_speed(benchmark: BenchmarkFixture, case: str, side: str) -> None:
     idle = os.getloadavg()[0] < IDLE
@@ -309,6 +350,16 @@ def test_metrics_speed(benchmark: BenchmarkFixture, case: str, side: str) -> Non
         benchmark.extra_info["target"] = TARGETS[case]
         assert ratios["cpu_s"] <= TARGETS[case]
         assert not idle or ratios["wall_s"] <= TARGETS[case]
+
+
+@pytest.mark.slow
+@pytest.mark.benchmark(timer=CLOCK)
+def test_all_of_coco(benchmark: BenchmarkFixture) -> None:
+    measured = whole()
+    benchmark.group = f"metrics, {LARGE:,} images: CPU seconds"
+    _replay(benchmark, measured.calls)
+    benchmark.extra_info |= {"peak_mib": measured.peak_mib, "limit_mib": LARGE_MIB}
+    assert sum(measured.peak_mib) <= LARGE_MIB
 
 
 @pytest.mark.skipif(find_spice_folder(None) is None, reason=GET_SPICE)
@@ -329,25 +380,23 @@ def _replay(benchmark: BenchmarkFixture, calls: Sequence[Call]) -> None:
     benchmark.extra_info["wall_s"] = round(median(call.wall_s for call in calls), 2)
 
 
-def _ratio(calls: Mapping[str, Sequence[Call]], unit: str) -> float:
-    ours, theirs = (
-        median(float(getattr(call, unit)) for call in calls[side]) for side in ("regioncap", "pycocoevalcap")
-    )
+def _ratio(calls: Mapping[str, Sequence[Call]], unit: str, peer: str = "pycocoevalcap") -> float:
+    ours, theirs = (median(float(getattr(call, unit)) for call in calls[side]) for side in ("regioncap", peer))
     return ours / theirs
 
 
 def print_table() -> None:
     """Medians, ratios and peaks as Markdown."""
     print(f"load average {os.getloadavg()[0]:.1f}\n")
-    print("| call | regioncap CPU s (wall) | pycocoevalcap CPU s (wall) | share of its CPU s (wall) | target |")
-    print("|---|---:|---:|---:|---:|")
+    print("| CPU s (wall) | " + " | ".join(SIDES) + " | share of the second | of the third | target |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     for case, calls in compare().items():
-        ours, theirs = (
+        times = [
             " ".join(f.format(median(getattr(call, unit) for call in calls[side])) for unit, f in _UNITS.items())
-            for side in ("regioncap", "pycocoevalcap")
-        )
-        share = " ".join(f.format(_ratio(calls, unit)) for unit, f in _UNITS.items())
-        print(f"| {case} | {ours} | {theirs} | {share} | {TARGETS[case]} |")
+            for side in SIDES
+        ]
+        shares = [" ".join(f.format(_ratio(calls, unit, side)) for unit, f in _UNITS.items()) for side in SIDES[1:]]
+        print(f"| {' | '.join((case, *times, *shares))} | {TARGETS[case]} |")
     if find_spice_folder(None) is not None:
         print("\n| SPICE, 200 captions | CPU s (wall) |\n|---|---:|")
         for case, call in compare_spice().items():
@@ -360,8 +409,23 @@ def print_table() -> None:
 
 _UNITS = {"cpu_s": "{:.2f}", "wall_s": "({:.2f})"}
 
+_TEXT = "REGIONCAP_BENCH_TEXT"
+
+
+def print_large() -> None:
+    """Times, peaks and scores as Markdown."""
+    measured = whole()
+    (call,) = measured.calls
+    print(f"{LARGE:,} images, nothing kept: {call.cpu_s:.1f} CPU s, {call.wall_s:.1f} s")
+    process, worker = measured.peak_mib
+    print(f"peak RSS, MiB: {process} + {worker} = {process + worker} of {LARGE_MIB}")
+    print(", ".join(f"{name} {values[0]:.4f}" for name, values in call.values.items()))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:] == ["large"]:
+        print_large()
+    elif len(sys.argv) > 1:
         print(json.dumps(measure(sys.argv[1], Path(sys.argv[2] if len(sys.argv) > 2 else "."))))
     else:
         print_table()

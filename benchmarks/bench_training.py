@@ -31,7 +31,7 @@ from regioncap.experiments.commands.study import TrainCommand
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.prepare import Prepared, open_prepared
 from regioncap.experiments.presets import scenes
-from regioncap.experiments.study import StudyOptions
+from regioncap.experiments.study_options import StudyOptions
 from regioncap.experiments.training.captions import batch_of
 from regioncap.experiments.training.length import steps_per_epoch, with_steps
 from regioncap.experiments.training.phases import PhasePlan, parameter_groups, set_trainable

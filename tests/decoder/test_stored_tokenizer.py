@@ -6,6 +6,7 @@ import torch
 from transformers import AutoTokenizer, GPT2Tokenizer
 
 from regioncap.decoder import (
+    CaptionTokenizer,
     Gpt2DecoderConfig,
     SearchConfig,
     Wording,
@@ -60,17 +61,35 @@ def test_tokenizer_of_ours_keeps_its_numbers_and_special_tokens(train: Callable,
     assert torch.equal(again.encode(["17 dogs"]).tokens, tokenizer.encode(["17 dogs"]).tokens)
 
 
-def test_loss_and_search_with_padding_that_is_eos(gpt2: Path):
+@pytest.mark.parametrize("numbers", [False, True])
+def test_gpt2_says_num_in_pieces_that_come_back(gpt2: Path, numbers: bool):
+    tokenizer = stored_tokenizer(str(gpt2), numbers=numbers)
+    said = [tokenizer.decode(row) for row in tokenizer.encode(["12 dogs, 3.5 m", "a <num> of dogs", "<num>"]).tokens]
+    assert said == (
+        ["<num> dogs <num> m", "a <num> of dogs", "<num>"] if numbers else ["12 dogs 3 5 m", "a num of dogs", "num"]
+    )
+    assert len(tokenizer) == len(AutoTokenizer.from_pretrained(gpt2))
+    prompt = Wording.of(tokenizer, prompt="a <num>").prompt
+    assert tokenizer.decode(torch.tensor(prompt)) == ("a <num>" if numbers else "a num")
+
+
+def test_numbers_are_kept_with_a_captioners_tokenizer(gpt2: Path, tmp_path: Path):
+    stored_tokenizer(str(gpt2), numbers=True).save(tmp_path / "saved")
+    assert CaptionTokenizer.load(tmp_path / "saved").normalise("7 dogs") == "<num> dogs"
+
+
+@pytest.mark.parametrize(("short", "numbers"), [("a dog", False), ("a <num> of dogs", True)])
+def test_loss_and_search_with_padding_that_is_eos(gpt2: Path, short: str, numbers: bool):
     """The mask decides: captions that pad with their eos cost what they cost alone, eos included."""
-    tokenizer = stored_tokenizer(str(gpt2))
+    tokenizer = stored_tokenizer(str(gpt2), numbers=numbers)
     torch.manual_seed(0)
     decoder = Gpt2DecoderConfig(layers=1, heads=2, width=16, positions=64, dropout=0.0).build(
         len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad
     )
     prefix, valid = torch.randn(1, 2, 16), torch.ones(1, 2, dtype=torch.bool)
-    told = tokenizer.encode(["a dog", "a running dog and a red ball"])
+    told = tokenizer.encode([short, "a running dog and a red ball"])
     together = decoder.token_losses(prefix, valid, told.tokens[None], told.mask[None])[0]
-    for i, caption in enumerate(("a dog", "a running dog and a red ball")):
+    for i, caption in enumerate((short, "a running dog and a red ball")):
         alone = tokenizer.encode([caption])
         losses = decoder.token_losses(prefix, valid, alone.tokens[None], alone.mask[None])[0, 0]
         assert (losses > 0).all()  # the last one is of eos
@@ -82,7 +101,7 @@ def test_loss_and_search_with_padding_that_is_eos(gpt2: Path):
         decoder.loss(prefix, valid, told.tokens[None, :1], told.mask[None, :1]).backward()
         optimizer.step()
     found = search(decoder.eval().incremental(), prefix, valid, SearchConfig(max_new_tokens=20), Wording.of(tokenizer))
-    assert tokenizer.decode(found.tokens[0, 0]) == "a dog"
+    assert tokenizer.decode(found.tokens[0, 0]) == short
     assert found.lengths[0].tolist() == [int(told.mask[0].sum()) - 1]  # it stops by itself
 
 

@@ -12,7 +12,7 @@ import pytest
 from regioncap.encoders import DetectorTrainingConfig, GridEncoderConfig
 from regioncap.experiments import entity_regions
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.data.dataset import DataError
+from regioncap.experiments.data.dataset import CaptionData, DataError
 from regioncap.experiments.data.entities import EntityBoxesConfig
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
 from regioncap.experiments.encoders import PhotoEncodersSource
@@ -49,6 +49,10 @@ def boxed(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(boxed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[EntityRegionsConfig, Path]:
     cache = tmp_path_factory.mktemp("cache")
     return trained_regions(SHORT, boxed, cache), cache
+
+
+def read(root: Path) -> CaptionData:
+    return Flickr8kConfig(root=root).read()
 
 
 def experiment(root: Path, image: EntityRegionsConfig | GridEncoderConfig) -> Experiment:
@@ -90,7 +94,7 @@ def test_other_boxes_are_another_detector(
 
 def test_a_folder_without_boxes_is_told_the_ways_out(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no entities\.jsonl.*photos-grid.*--encoders\.image\.weights DIR"):
-        with_detector(experiment(photographs, EntityRegionsConfig()), tmp_path)
+        with_detector(experiment(photographs, EntityRegionsConfig()), read(photographs), tmp_path)
     with pytest.raises(DataError, match=r"data\.root is not given"):
         trained_regions(EntityRegionsConfig(), None, tmp_path)
     with pytest.raises(ValueError, match=r"encoders\.image\.weights is not given.*photos-grid"):
@@ -111,10 +115,10 @@ def test_the_key_follows_the_weights_and_the_choice_but_not_the_place(
 
 def test_only_photos_want_a_detector(tmp_path: Path, trained: tuple[EntityRegionsConfig, Path], boxed: Path) -> None:
     for other in (scenes(), photos_grid()):
-        assert with_detector(other, tmp_path) is other
+        assert with_detector(other, read(boxed), tmp_path) is other
         assert detector_folder(other) is None
         assert with_detector_in(other, tmp_path) is other
-    named = with_detector(experiment(boxed, SHORT), trained[1])
+    named = with_detector(experiment(boxed, SHORT), read(boxed), trained[1])
     assert detector_folder(named) == trained[0].weights
     assert detector_folder(with_detector_in(named, tmp_path)) == tmp_path
 

@@ -1,6 +1,7 @@
 """`regioncap pretrain-decoder`."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,16 @@ def test_help_teaches_both_commands(command: Callable[..., Any]) -> None:
     assert outcome.status == 0
     for part in ("regioncap train photos --data.root DIR --decoder.weights", "--language.steps", "--vocabulary.kind"):
         assert part in outcome.out
+
+
+def test_photographs_may_be_of_any_kind(
+    pretrain: Callable[..., tuple[Any, Path]], text: Path, photographs: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "mine"
+    shutil.copytree(photographs / "images", root / "images")
+    captions = {file.name: ["A zebra has 12 stripes"] for file in (root / "images").iterdir()}
+    (root / "captions.json").write_text(json.dumps(captions))
+    done, out = pretrain(text, "--data", "folder", "--data.root", root, "--data.text.captions", "normalised")
+    assert (done.status, done.err) == (0, "")
+    assert {"zebra", "<num>"} <= set(CaptionTokenizer.load(out).words)
+    assert_refused(pretrain(text, "--data", "scenes")[0], "--data scenes", "name photographs")

@@ -91,6 +91,23 @@ def test_json_has_every_metric_in_percent(rows):
     assert (data[0]["p"], data[0]["against"], graph["against"]) == (None, None, "baseline")
 
 
+def test_measures_stand_apart_in_their_own_units(rows):
+    measures = {"length": MetricSummary.of([9.0, 10.0]), "novelty": MetricSummary.of([0.5, 0.75])}
+    measured = replace(rows[1], seeds=2, measures=measures, missing_measures={"CLIPScore": "no CLIP"})
+    entry = table_json([rows[0], measured])[1]
+    assert entry["measures"] == {
+        "length": {"mean": 9.5, "std": pytest.approx(0.7071)},
+        "novelty": {"mean": 62.5, "std": pytest.approx(17.6777)},
+    }
+    assert "measures" not in table_json(rows)[0]
+    page = table_markdown([rows[0], measured], "Title")
+    assert "## Beside the metrics" in page
+    assert "| baseline | 9.5 ± 0.7 | 62.5 ± 17.7 |" in page
+    assert "| retrieval | n/a | n/a |" in page
+    assert "CLIPScore n/a: no CLIP" in page
+    assert "Beside the metrics" not in table_markdown(rows, "Title")
+
+
 def test_a_missing_metric_is_null_and_says_why(rows):
     entry = table_json(rows)[1]
     assert entry["SPICE"] == {"mean": None, "std": None}

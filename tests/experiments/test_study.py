@@ -18,7 +18,7 @@ from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config_io import flatten
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.metrics.score import METRICS
-from regioncap.experiments.study import StudyOptions
+from regioncap.experiments.study_options import StudyOptions
 from regioncap.experiments.worker import ArmJob, Message
 from regioncap.experiments.workers import ArmWorkers
 from regioncap.graph import GraphSummary
@@ -160,6 +160,18 @@ def test_mean_and_spread_are_over_the_seeds(study: Study) -> None:
         assert row[metric]["std"] == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5, abs=0.01)
 
 
+def test_the_table_has_the_measures_beside_the_metrics(study: Study) -> None:
+    for row in json.loads((study.out / "table.json").read_text()):
+        if row["arm"] == RETRIEVAL:  # it says training captions
+            assert row["measures"]["novelty"]["mean"] == 0
+            continue
+        for measure, summary in row["measures"].items():
+            files = [study.out / row["arm"] / f"seed{seed}" / "scores.json" for seed in (0, 1)]
+            values = [json.loads(file.read_text())["measures"][measure]["value"] for file in files]
+            assert summary["mean"] == pytest.approx(sum(values) / 2, abs=1e-3)
+    assert "## Beside the metrics" in (study.out / "table.md").read_text()
+
+
 def test_every_arm_and_seed_leaves_a_checkpoint_of_its_own_experiment(study: Study) -> None:
     for arm in ARMS_RUN:
         for seed in (0, 1):
@@ -204,6 +216,10 @@ def test_mlflow_child_holds_config_curves_scores_captions_and_pictures(study: St
         scores = json.loads((folder / "scores.json").read_text())
         for metric, value in scores["corpus"].items():
             assert run.data.metrics[f"score/{metric}"] == pytest.approx(value)
+        assert set(scores["measures"]) >= {"distinct-1", "distinct-2", "vocabulary", "length", "novelty", "repetition"}
+        for measure, own in scores["measures"].items():
+            assert run.data.metrics[f"measure/{measure}"] == pytest.approx(own["value"])
+            assert set(own["per_image"]) == set(scores["per_image"])
         assert {"cost/parameters", "cost/train_cpu_s"} <= set(run.data.metrics)
         summary = {name.removeprefix("graph/"): value for name, value in run.data.metrics.items() if "graph/" in name}
         assert set(summary) == {field.name for field in fields(GraphSummary)}

@@ -15,6 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from regioncap.decoder import stored_tokenizer
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config import Experiment
+from regioncap.experiments.data.caption_form import CaptionFormConfig
 from regioncap.experiments.data.dataset import CaptionData
 from regioncap.experiments.encoders import Encoders
 from regioncap.experiments.prepare import Prepared, open_prepared, prepare
@@ -45,7 +46,7 @@ def stored_gpt2(tmp_path_factory: pytest.TempPathFactory, captions: Sequence[str
 def test_kind_chooses_the_tokenizer_and_weights_bring_their_own(stored_gpt2: Path) -> None:
     words = VocabularyConfig(min_count=2).tokenizer(CAPTIONS, None)
     assert words.words[4:] == ("dog", "a")
-    pieces = VocabularyConfig(kind="bpe", min_count=1, size=30, numbers=True).tokenizer(CAPTIONS, None)
+    pieces = VocabularyConfig(kind="bpe", min_count=1, size=30).tokenizer(CAPTIONS, None, numbers=True)
     assert len(pieces) == 30
     assert pieces.normalise("3 dogs") == "<num> dogs"
     own = VocabularyConfig(kind="bpe").tokenizer(CAPTIONS, str(stored_gpt2))
@@ -74,7 +75,7 @@ def test_prepared_inputs_know_their_tokenizer(
     for experiment in (
         replace(tiny, vocabulary=replace(tiny.vocabulary, kind="bpe", size=80)),
         replace(tiny, vocabulary=replace(tiny.vocabulary, kind="bpe", size=90)),
-        replace(tiny, vocabulary=replace(tiny.vocabulary, numbers=True)),
+        replace(tiny, data=replace(tiny.data, text=CaptionFormConfig(captions="normalised"))),
         replace(tiny, decoder=weights),
     ):
         found = prepare(experiment, data, built, cache)
@@ -118,7 +119,7 @@ def test_captioner_trains_and_captions_with_every_kind(
     decoder = tmp_path / "decoder"
     match kind:
         case "words with numbers":
-            more = ["--vocabulary.numbers"]
+            more = ["--data.text.captions", "normalised"]
         case "bpe":
             more = ["--vocabulary.kind", "bpe", "--vocabulary.size", "80"]
         case "stored":

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 
 import pytest
@@ -49,3 +50,19 @@ def test_damaged_book_is_begun_anew(files, tmp_path, content):
     (tmp_path / "book.json").write_text(content)
     assert digest_files(files, tmp_path / "book.json", threads=1) == first
     assert (tmp_path / "book.json").read_bytes() == (tmp_path / "other.json").read_bytes()
+
+
+def test_what_was_read_before_an_interruption_is_remembered(files, tmp_path):
+    seen = []
+
+    def interrupt() -> None:
+        seen.append(1)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        digest_files(files, tmp_path / "book.json", threads=1, seen=interrupt)
+    assert set(json.loads((tmp_path / "book.json").read_text())) == {str(path) for path in files[:2]}
+    counted = []
+    digest_files(files, tmp_path / "book.json", threads=1, seen=lambda: counted.append(1))
+    assert len(counted) == 3

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,3 +200,53 @@ def test_an_image_without_caption_is_refused(folder):
     message = complaint(folder)
     assert message.startswith(f"{folder / 'images' / 'silent.jpg'} has no caption (2 of 4 images of dev.txt)")
     assert "silent.jpg#0<TAB>" in message
+
+
+def test_the_published_files_are_read_by_their_own_names(folder):
+    wanted = read(folder)
+    (folder / "images").rename(folder / "Flicker8k_Dataset")
+    (folder / "captions.txt").rename(folder / "Flickr8k.token.txt")
+    for split in ("train", "dev"):
+        (folder / f"{split}.txt").rename(folder / f"Flickr_8k.{split}Images.txt")
+    found = read(folder)
+    assert {s: [(i.name, i.captions) for i in own] for s, own in found.splits.items()} == {
+        s: [(i.name, i.captions) for i in own] for s, own in wanted.splits.items()
+    }
+    assert found.split("train")[0].path == folder / "Flicker8k_Dataset" / "c.jpg"
+    append(folder / "Flickr_8k.devImages.txt", "a.jpg\n")
+    assert "Flickr_8k.devImages.txt and Flickr_8k.trainImages.txt share 1 image(s)" in complaint(folder)
+
+
+def test_entities_are_captions_where_there_are_no_others(folder):
+    lines = [
+        {"image": f"{name}.jpg", "sentences": [f"[/EN#1/other A picture] of [/EN#2/other {name}] .", " "]}
+        for name in "abcdefx"
+    ]
+    (folder / "entities.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read(folder).split("train")[0].captions == ("A picture of c .", "A photograph of c .")
+    (folder / "captions.txt").unlink()
+    data = read(folder)
+    assert data.split("train")[0].captions == ("A picture of c .",)
+    assert data.skipped == {"caption without image": 1, "image in no split": 1}
+    (folder / "entities.jsonl").write_text('{"image": "a.jpg"}\n')
+    assert "entities.jsonl, line 1: not as wanted (KeyError: 'sentences')" in complaint(folder)
+    (folder / "entities.jsonl").write_text("")
+    assert "entities.jsonl is empty" in complaint(folder)
+
+
+def test_official_sizes_are_those_of_flickr8k(folder):
+    with pytest.raises(DataError, match=r"train\.txt has 3 images that are there, wanted are Flickr8k's 6,000"):
+        Flickr8kConfig(root=folder, sizes="official").read()
+
+
+def test_a_listing_has_what_is_not_there_and_what_has_no_caption(folder):
+    append(folder / "train.txt", "gone.jpg\n")
+    write_images(folder / "images", "mute")
+    append(folder / "dev.txt", "mute.jpg\n")
+    found = Flickr8kConfig(root=folder).listing()
+    assert [(image.name, len(image.captions)) for image in found.splits["train"]][-1] == ("gone.jpg", 0)
+    assert [(image.name, len(image.captions)) for image in found.splits["dev"]][-1] == ("mute.jpg", 0)
+    assert (found.official, Flickr8kConfig(root=folder, sizes="official").listing().official) == (
+        None,
+        {"train": 6000, "dev": 1000},
+    )

@@ -18,6 +18,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from regioncap.experiments.metrics import METRICS, CaptionScorer, JavaWorkerError, MetricsConfig, score_captions
+from regioncap.experiments.metrics.java_process import wheel_folder
 from regioncap.experiments.metrics.java_worker import JavaWorker
 
 ODD = [
@@ -251,6 +252,37 @@ def test_no_java_of_the_system_is_run(tmp_path, monkeypatch):
     with CaptionScorer() as scorer:
         assert scorer.score({"a": ["a dog"], "b": ["a cat"]}, {"a": "a dog", "b": "a"}, ("CIDEr",)).corpus["CIDEr"] > 0
     assert not (tmp_path / "touched").exists()
+
+
+def test_nothing_is_written_beside_the_packages(scorer):
+    """pycocoevalcap itself writes its temporary files there."""
+
+    def listed() -> dict[str, int]:
+        return {
+            str(path): path.stat().st_mtime_ns for path in wheel_folder().rglob("*") if "__pycache__" not in str(path)
+        }
+
+    before = listed()
+    scorer.score(*material(8, 16))
+    assert listed() == before
+
+
+@pytest.mark.slow
+def test_scorers_that_begin_at_once_in_an_empty_folder_do_not_collide(scorer, tmp_path):
+    references, candidates = material(15, 17)
+    wanted = scorer.score(references, candidates)
+    found = []
+
+    def score() -> None:
+        with MetricsConfig(cache_folder=tmp_path / "kept").build() as own:
+            found.append(own.score(references, candidates))
+
+    threads = [threading.Thread(target=score) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=900)
+    assert found == [wanted, wanted]
 
 
 def test_references_are_tokenized_once_between_scorers(scorer, monkeypatch):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from regioncap.experiments.metrics import METRICS
+from regioncap.experiments.metrics import MEASURES, METRICS
 from regioncap.experiments.scoring.command import choose_metrics, system_names
 
 
@@ -73,13 +73,57 @@ def test_all_files_are_written(command, files, tmp_path):
     assert outcome.status == 0
     rows = list(csv.DictReader(io.StringIO(Path(f"{out}.csv").read_text())))
     assert [row["system"] for row in rows] == ["A", "B"] * 3
-    assert list(rows[0]) == ["image", "system", "caption", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr"]
+    measures = ["distinct-1", "distinct-2", "vocabulary", "length", "repetition"]
+    assert list(rows[0]) == ["image", "system", "caption", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr", *measures]
+    assert float(rows[0]["length"]) == len(rows[0]["caption"].split())
     page = Path(f"{out}.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 1
     assert "METEOR" not in outcome.out
     assert Path(f"{out}.md").read_text().startswith("| system | BLEU-1 |")
     assert r"\toprule" in Path(f"{out}.tex").read_text()
     assert len(list(out.parent.iterdir())) == 4
+
+
+def test_measures_beside_the_metrics(command, files, put, coco_annotations, clip_folder, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for shade, image in enumerate(coco_annotations["images"]):
+        Image.new("RGB", (30, 20), (80 * shade, 90, 30)).save(tmp_path / "pictures" / image["file_name"])
+    known = put("train.jsonl", json.dumps({"image": "t.jpg", "references": ["Children play: ball!"]}))
+    marked = {"categories": [{"id": 1, "name": "dog"}], "annotations": []}
+    instances = put("instances.json", marked | {"images": coco_annotations["images"]})
+    synonyms = put("synonyms.txt", "dog, puppy\nhorse, pony\nball, sphere\n")
+    flags = (
+        *("--training", known, "--measures.chair.instances", instances, "--measures.chair.synonyms", synonyms),
+        *("--measures.clip-score.weights", clip_folder, "--images", tmp_path / "pictures", "--metrics", "cider"),
+    )
+    outcome = command("score", *files(1), *flags, "--per-image", tmp_path / "each.csv", "--json")
+    assert outcome.status == 0
+    content = json.loads(outcome.out)
+    (system,) = content["systems"]
+    assert list(system["measures"]) == list(MEASURES)
+    assert content["missing_measures"] == {}
+    measured = {name: own["value"] for name, own in system["measures"].items()}
+    assert measured["novelty"] == pytest.approx(200 / 3)
+    assert (measured["CHAIRs"], measured["length"]) == (0, pytest.approx(14 / 3))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "each.csv").read_text())))
+    for name in ("CLIPScore", "RefCLIPScore", "novelty", "length", "CHAIRs"):
+        assert sum(float(row[name]) for row in rows) / 3 == pytest.approx(measured[name], abs=1e-4)
+    table = command("score", *files(1), *flags).out
+    assert "Beside the metrics" in table
+    assert f"{measured['CLIPScore']:.1f}" in table
+
+
+def test_measures_that_are_not_set_up_say_how(command, files, tmp_path):
+    outcome = command("score", *files(1), "--metrics", "cider", "--markdown", tmp_path / "t.md")
+    for said in (outcome.out, (tmp_path / "t.md").read_text()):
+        assert "distinct-1" in said
+        for flag in ("--measures.clip-score.weights", "--measures.chair.synonyms", "--training"):
+            assert flag in said
+
+
+def test_training_wants_references(command, files):
+    arguments = files()
+    refused(command("score", *arguments, "--training", arguments[3]), "A.json", "want the captions of training")
 
 
 def test_only_the_metrics_asked_for_are_told_of(command, files):
@@ -207,6 +251,8 @@ def test_flag_that_does_not_fit_is_one_line(command, files, tmp_path, monkeypatc
     ("flags", "said"),
     [
         (("--images", "."), "--images is for the HTML file"),
+        (("--measures.clip-score.weights", "clip"), "judges pictures"),
+        (("--measures.chair.synonyms", "file"), "measures.chair.synonyms is"),
         (("--samples", "0"), "--samples must be at least 1, got 0"),
         (("--html-images", "-1"), "--html-images must be at least 0, got -1"),
         (("--seed", "x"), "--seed"),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from regioncap.experiments.scoring.formats import CaptionFileError, annotated_images, load, rows
+from regioncap.experiments.scoring.formats import CaptionFileError, annotated_images, load, rows, training_captions
 
 
 def test_formats_are_told_apart_by_what_they_hold(put, coco_annotations, coco_results, karpathy, json_lines):
@@ -109,3 +109,12 @@ def test_entry_of_references_that_is_not_as_wanted(put, content, message):
     with pytest.raises(CaptionFileError) as error:
         list(annotated_images(load(put("file.json", json.dumps(content)))))
     assert message in str(error.value)
+
+
+def test_training_captions_are_those_of_train_and_restval(put, karpathy, coco_annotations):
+    assert len(training_captions(put("coco.json", coco_annotations))) == 6
+    with pytest.raises(CaptionFileError, match="no captions of images to train on"):
+        training_captions(put("karpathy.json", karpathy))
+    karpathy["images"][0]["split"], karpathy["images"][1]["split"] = "restval", "train"
+    found = training_captions(put("karpathy.json", karpathy))
+    assert found == ["A cat", "A dog runs on the beach.", "A brown dog on sand"]

@@ -207,7 +207,7 @@ def test_only_one_delivers_at_a_time(tracker: StudyTracker, monkeypatch: pytest.
         for step in range(0, 10, 2):
             other.curve(run, step, {"lr": 1.0})
             tracker.curve(run, step + 1, {"lr": 1.0})
-            assert other.wait(60)
+            assert other.wait(60.0)
     history = tracker.client.get_metric_history(tracker.run_id(run), "optimizer/lr")
     assert [point.step for point in history] == list(range(10))
     assert len(carriers) == 1

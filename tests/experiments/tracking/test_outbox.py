@@ -124,12 +124,13 @@ def test_what_was_put_in_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_half_an_entry_is_none(outbox: Outbox) -> None:
-    class Broken(dict[str, float]):
-        def __getitem__(self, key: str) -> float:
-            raise RuntimeError("no value")
+    def breaks(*_: object) -> None:
+        raise RuntimeError("no value")
 
-    with pytest.raises(RuntimeError, match="no value"):
-        outbox.put_curve("a", 1, Broken(x=1.0, y=2.0), 10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox, "_insert_points", breaks)
+        with pytest.raises(RuntimeError, match="no value"):
+            outbox.put_curve("a", 1, {"x": 1.0, "y": 2.0}, 10)
     assert outbox.waiting() == 0
     outbox.put_curve("a", 1, {"x": 1.0, "y": 2.0}, 10)
     assert len(points(outbox)) == 2

@@ -4,7 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from regioncap.decoder import FusedPrefixConfig, GatedWordBiasConfig, NoWordBiasConfig, TokenPrefixConfig
+from regioncap.decoder import (
+    GatedWordBiasConfig,
+    MlpMappingConfig,
+    NoWordBiasConfig,
+    TokenPrefixConfig,
+    TransformerMappingConfig,
+)
 from regioncap.experiments.adapter import NoRegionsConfig
 from regioncap.experiments.config import Experiment
 from regioncap.graph import GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
@@ -66,10 +72,15 @@ def learned_edges(base: Experiment) -> Experiment:
 
 
 def clipcap(base: Experiment) -> Experiment:
-    """A ClipCap-style peer (Mokady et al. 2021): the global vector as a prefix of 10 tokens, no regions."""
+    """ClipCap (Mokady et al. 2021) with its MLP: the global vector as a prefix of 10 tokens, no regions (peer)."""
     return replace(
-        baseline(base), adapter=NoRegionsConfig(), fusion=GlobalOnlyConfig(), prefix=FusedPrefixConfig(tokens=10)
+        baseline(base), adapter=NoRegionsConfig(), fusion=GlobalOnlyConfig(), prefix=MlpMappingConfig(tokens=10)
     )
+
+
+def clipcap_transformer(base: Experiment) -> Experiment:
+    """ClipCap with its transformer for a mapping network: 8 layers, 10 learned constants that become the prefix."""
+    return replace(clipcap(base), prefix=TransformerMappingConfig(tokens=10))
 
 
 def scene_words(base: Experiment) -> Experiment:
@@ -125,7 +136,7 @@ def _by(base: Experiment, *, tokens: bool = False, bias: bool = False) -> Experi
         kinds = tuple(kind for kind in prefix.kinds if kind != "keywords")
         prefix = replace(prefix, kinds=(*kinds, "keywords") if tokens else kinds)
     elif tokens:
-        raise ValueError("words as tokens need a prefix of tokens, but the experiment's is FusedPrefixConfig")
+        raise ValueError(f"words as tokens need a prefix of tokens, but the experiment's is {type(prefix).__name__}")
     if not bias:
         word_bias: NoWordBiasConfig | GatedWordBiasConfig = NoWordBiasConfig()
     elif isinstance(base.decoder.word_bias, GatedWordBiasConfig):
@@ -142,7 +153,12 @@ def _with_metric(experiment: Experiment, metric: Literal["random", "self", "lear
 
 
 ARMS: Mapping[str, Arm] = {
-    "clipcap": Arm(make=clipcap, against=RETRIEVAL, says="global vector, 10-token prefix, no regions (peer)"),
+    "clipcap": Arm(
+        make=clipcap, against=RETRIEVAL, says="global vector, 10 tokens by ClipCap's MLP, no regions (peer)"
+    ),
+    "clipcap transformer": Arm(
+        make=clipcap_transformer, against="clipcap", says="clipcap with ClipCap's transformer for the MLP (peer)"
+    ),
     "baseline": Arm(make=baseline, against="clipcap", says="global vector and regions"),
     "+graph": Arm(make=without_guidance, against="baseline", says="baseline with KNN graph and graph attention"),
     "+graph+guidance": Arm(make=full, against="+graph", says="+graph with scene and detail guidance"),

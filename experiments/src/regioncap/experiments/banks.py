@@ -1,6 +1,6 @@
 """The two keyword banks of a study: words of its training captions, embedded by the CLIP-style text tower."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -42,10 +42,20 @@ class KeywordBanksConfig:
 
 
 def marked_captions(
-    config: KeywordBanksConfig, root: Path, images: Sequence[CaptionedImage]
+    config: KeywordBanksConfig, root: Path, images: Sequence[CaptionedImage], form: Callable[[str], str] = str
 ) -> tuple[MarkedCaption, ...]:
-    """The training images' captions with marked phrases, if it is phrases that decide, else none."""
-    return read_marked_captions(root, {image.name for image in images}) if config.source == "phrases" else ()
+    """The training images' captions with marked phrases, if it is phrases that decide, else none.
+
+    `form` is what training makes of a text.
+    """
+    if config.source != "phrases":
+        return ()
+    return tuple(
+        MarkedCaption(
+            text=form(caption.text), scene=tuple(map(form, caption.scene)), detail=tuple(map(form, caption.detail))
+        )
+        for caption in read_marked_captions(root, {image.name for image in images})
+    )
 
 
 def build_banks(

@@ -12,6 +12,7 @@ from regioncap.decoder import (
     FusedPrefix,
     Gpt2Decoder,
     KeywordPieces,
+    MappedPrefix,
     NoWordBias,
     Prefix,
     TokenPrefix,
@@ -76,7 +77,7 @@ class Captioner(nn.Module):
         guidance: SemanticGuidance | NoGuidance,
         spread: TokenSpread,
         pieces: KeywordPieces,
-        prefix: FusedPrefix | TokenPrefix,
+        prefix: FusedPrefix | TokenPrefix | MappedPrefix,
         decoder: Gpt2Decoder,
     ) -> None:
         super().__init__()

@@ -16,6 +16,8 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap train PRESET --out DIR                 one captioner; its checkpoint is DIR/checkpoint
   regioncap tune PRESET --trials N --out DIR        better settings (Optuna); DIR/best.json is what train --config takes
   regioncap evaluate CHECKPOINT --data.root DIR --split S --out FILE.json
+  regioncap evaluate hf:NAME_OR_FOLDER ...         the same for a captioner of transformers: BLIP, BLIP-2, GIT, ViT-GPT2
+  regioncap robustness STUDY_OR_CHECKPOINT... --data.root DIR --out DIR     what occlusion, blur, noise, ... leave of it
   regioncap caption CHECKPOINT PATH... --out FILE.jsonl --overlay DIR
       --add red --drop wooden --scene beach --region 3=surfboard     edits what guidance chose; the caption follows
   regioncap explain CHECKPOINT PATH... --out DIR   why captions are what they are: words, gates, attention, as pictures
@@ -32,12 +34,14 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap dashboard                              MLflow in the browser, over the studies under runs/
   regioncap dashboard deliver DIR...               what MLflow did not take while a study ran
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
+  regioncap data check DIR --out DIR               is a data set fit to train on: counts, leaks, a contact sheet
   regioncap metrics setup-spice --from DIR_OR_URL  what SPICE needs; from then on every command scores it
   regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
-PRESET is `scenes` (procedural pictures, made on the spot) or, for a folder in Flickr8k's layout (--data.root),
-`photos-grid`, `photos` (where it has the boxes of Flickr30k Entities) or `paper` (Table 2).
+PRESET is `scenes` (procedural pictures, made on the spot) or, for a folder of photographs (--data.root), `photos-grid`,
+`photos` (where it has the boxes of Flickr30k Entities), `paper` (Table 2), `coco-paper`, `flickr30k-paper`. The folder
+has Flickr8k's layout unless --data names another: coco, flickr30k or folder (a CSV, JSON or JSON lines file).
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.
 """
 
@@ -48,6 +52,7 @@ _WHERE = {
     "explain": "explain:explain_command",
     "measure-steering": "steering:measure_steering_command",
     "measure-words": "words:measure_words_command",
+    "robustness": "robustness:robustness_command",
     "sweep-search": "search:sweep_search_command",
     "pretrain-decoder": "language:pretrain_command",
     "distil": "distil:distil_command",
@@ -58,6 +63,7 @@ _WHERE = {
     "tables": "tables:tables_command",
     "figures": "figures:figures_command",
     "dashboard": "dashboard:dashboard_command",
+    "data": "data:data_command",
     "metrics": "metrics:metrics_command",
     "train-detector": "detector:detector_command",
 }

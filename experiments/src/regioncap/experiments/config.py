@@ -5,12 +5,18 @@ from pathlib import Path
 
 import tyro
 
-from regioncap.decoder import FusedPrefixConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
+from regioncap.decoder import (
+    FusedPrefixConfig,
+    Gpt2DecoderConfig,
+    MlpMappingConfig,
+    SearchConfig,
+    TokenPrefixConfig,
+    TransformerMappingConfig,
+)
 from regioncap.encoders import ClipLoraConfig
 from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 from regioncap.experiments.banks import KeywordBanksConfig
-from regioncap.experiments.data.flickr8k import Flickr8kConfig
-from regioncap.experiments.data.sources import ScenesSource
+from regioncap.experiments.data.sources import DataSource
 from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
 from regioncap.experiments.keywords.config import KeywordSupervisionConfig
 from regioncap.experiments.language import LanguageConfig
@@ -30,7 +36,8 @@ class Experiment:
 
     preset: tyro.conf.Suppress[str]
     """The preset this started from; names the study."""
-    data: ScenesSource | Flickr8kConfig
+    data: DataSource
+    """The preset's unless `--data KIND` names another: flickr8k, flickr30k, coco, folder or scenes."""
     encoders: ScenesEncodersSource | PhotoEncodersSource | PaperEncodersSource
     dim: int
     """D, the joint width of regions, words and the fused vector."""
@@ -46,7 +53,9 @@ class Experiment:
     graph: RegionGraphConfig | NoGraphConfig = field(default_factory=RegionGraphConfig)
     fusion: FusionConfig | GlobalOnlyConfig = field(default_factory=FusionConfig)
     guidance: SemanticGuidanceConfig | NoGuidanceConfig = field(default_factory=SemanticGuidanceConfig)
-    prefix: TokenPrefixConfig | FusedPrefixConfig = field(default_factory=TokenPrefixConfig)
+    prefix: TokenPrefixConfig | FusedPrefixConfig | MlpMappingConfig | TransformerMappingConfig = field(
+        default_factory=TokenPrefixConfig
+    )
     decoder: Gpt2DecoderConfig = field(default_factory=Gpt2DecoderConfig)
     objective: CaptionObjectiveConfig | SelfCriticalConfig = field(default_factory=CaptionObjectiveConfig)
     phase1: PhaseConfig = field(default_factory=PhaseConfig)

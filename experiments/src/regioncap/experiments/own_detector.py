@@ -4,19 +4,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.data.flickr8k import Flickr8kConfig
+from regioncap.experiments.data.dataset import CaptionData
+from regioncap.experiments.data.entity_folder import entity_folder
 from regioncap.experiments.encoders import PhotoEncodersSource
 from regioncap.experiments.entity_regions import EntityRegionsConfig, trained_regions
 
 
-def with_detector(experiment: Experiment, cache: Path) -> Experiment:
+def with_detector(experiment: Experiment, data: CaptionData, cache: Path) -> Experiment:
     """The experiment with its detector's weights named, so that encoders can be built from it anywhere.
 
     Raises DataError if the data have no boxes to learn from, with the ways out.
     """
-    match experiment.data, experiment.encoders:
-        case Flickr8kConfig(root=root), PhotoEncodersSource(image=EntityRegionsConfig() as image) as encoders:
-            return replace(experiment, encoders=replace(encoders, image=trained_regions(image, root, cache)))
+    match experiment.encoders:
+        case PhotoEncodersSource(image=EntityRegionsConfig(weights=None) as image) as encoders:
+            trained = trained_regions(image, entity_folder(data, cache), cache)
+            return replace(experiment, encoders=replace(encoders, image=trained))
     return experiment
 
 

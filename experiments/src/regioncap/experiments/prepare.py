@@ -26,6 +26,7 @@ from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
 from regioncap.experiments.data.boxed_phrases import BoxedPhrases, read_boxed_phrases
 from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
+from regioncap.experiments.data.entity_folder import entity_folder
 from regioncap.experiments.encoders import Encoders
 from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.keywords.supervision import (
@@ -131,9 +132,11 @@ def prepare(
     train, train_images = features.open(train_images, encoders.image, "train")
     dev, dev_images = features.open(dev_images, encoders.image, dev_split(data))
     captions = [caption for image in train_images for caption in image.captions]
-    tokenizer = experiment.vocabulary.tokenizer(captions, experiment.decoder.weights)
-    marked = marked_captions(experiment.banks, data.root, train_images)
-    phrases = boxed_phrases(experiment, data.root, train_images)
+    text = experiment.data.text
+    tokenizer = experiment.vocabulary.tokenizer(captions, experiment.decoder.weights, numbers=text.numbers)
+    entities = entity_folder(data, cache) if _asks_for_phrases(experiment) else data.root
+    marked = marked_captions(experiment.banks, entities, train_images, text.learned)
+    phrases = boxed_phrases(experiment, entities, train_images)
     key = _key(experiment, tokenizer, encoders.key, train, dev, train_images, dev_images, marked, phrases)
     folder = cache / "prepared" / key
     if not (folder / _INDEX).exists():
@@ -192,9 +195,17 @@ def learns_keywords(experiment: Experiment) -> bool:
 
 def boxed_phrases(experiment: Experiment, root: Path, images: Sequence[CaptionedImage]) -> Phrases | None:
     """The phrases of the training images' boxes, if keyword heads learn from them."""
-    if not learns_keywords(experiment) or experiment.keywords.regions == "captions":
+    if not _learns_from_boxes(experiment):
         return None
-    return read_boxed_phrases(root, {image.name for image in images})
+    return read_boxed_phrases(root, {image.name for image in images}, experiment.data.text.learned)
+
+
+def _learns_from_boxes(experiment: Experiment) -> bool:
+    return learns_keywords(experiment) and experiment.keywords.regions != "captions"
+
+
+def _asks_for_phrases(experiment: Experiment) -> bool:
+    return experiment.banks.source == "phrases" or _learns_from_boxes(experiment)
 
 
 def save_head(head: ImageTextHead, folder: Path) -> None:

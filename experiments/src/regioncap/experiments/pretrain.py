@@ -11,6 +11,7 @@ import tyro
 from regioncap.decoder import Gpt2DecoderConfig
 from regioncap.experiments.data.caption_text import read_caption_text, refuse_leaks
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
+from regioncap.experiments.data.sources import PhotographSource
 from regioncap.experiments.language import learn_language
 from regioncap.experiments.language_training import LanguageTrainingConfig
 from regioncap.experiments.tracking import StudyTracker
@@ -26,9 +27,10 @@ class PretrainOptions:
     out. Also .jsonl with "caption" and "image", and .csv with columns of these names."""
     out: Path = Path("runs/decoder")
     """Folder to make: config.json, model.safetensors and tokenizer in transformers' formats, and pretraining.json."""
-    data: Flickr8kConfig = field(default_factory=Flickr8kConfig)
+    data: PhotographSource = field(default_factory=Flickr8kConfig)
     """The photographs that are to be captioned: their training captions make the vocabulary, and text about their dev
-    and test pictures is refused. Without, the text makes its own vocabulary."""
+    and test pictures is refused. Without, the text makes its own vocabulary. `--data KIND` for another kind than
+    flickr8k."""
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     decoder: Gpt2DecoderConfig = field(default_factory=Gpt2DecoderConfig)
     """With `decoder.weights`, a stored GPT-2 and its tokenizer go on learning."""
@@ -44,10 +46,12 @@ def pretrain_decoder(options: PretrainOptions) -> Mapping[str, Any]:
     text = read_caption_text(options.captions)
     vocabulary_from, _ = text.split(options.language.held_out, options.language.seed)
     if options.data.root is not None:
-        data = options.data.read()
+        data = options.data.text.apply(options.data.read())
         refuse_leaks(str(options.captions), text.names, data.names)
         vocabulary_from = tuple(caption for image in data.split("train") for caption in image.captions)
-    tokenizer = options.vocabulary.tokenizer(vocabulary_from, options.decoder.weights)
+    tokenizer = options.vocabulary.tokenizer(
+        vocabulary_from, options.decoder.weights, numbers=options.data.text.numbers
+    )
     tracker = StudyTracker(options.out, "regioncap-language")
     run = tracker.run("pretrain-decoder", options, title=options.out.resolve().name, kind="language")
     status = "FAILED"

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from regioncap.experiments.metrics import METRICS
+from regioncap.experiments.measures_table import measures_markdown
+from regioncap.experiments.metrics import MEASURES, METRICS, in_print, measure_text
 
 COLOURS = ("#2f6db3", "#e07b39", "#3a9a5c", "#b8438a", "#7a62c9", "#8a8f98", "#b3962f", "#35a3b0")
 
@@ -59,10 +60,17 @@ class StudyRow:
     """The arm that `p` compares with; None is the row above. A control is compared with the arm that it controls."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Metric that could not be computed -> why."""
+    measures: Mapping[str, MetricSummary] = field(default_factory=dict)
+    """Keys of `MEASURES`: what else was measured of the captions."""
+    missing_measures: Mapping[str, str] = field(default_factory=dict)
+    """Measure that is not there -> why."""
 
 
 def table_json(rows: Sequence[StudyRow]) -> list[dict[str, Any]]:
-    """The rows as plain data; every metric is `{"mean", "std"}` in percent, null where it could not be computed."""
+    """The rows as plain data; every metric is `{"mean", "std"}` in percent, null where it could not be computed.
+
+    So is every measure beside the metrics, under `measures`, in the unit that it is printed in.
+    """
     return [
         {"arm": row.arm, "seeds": row.seeds}
         | {metric: _percent(row.metrics.get(metric)) for metric in METRICS}
@@ -73,6 +81,7 @@ def table_json(rows: Sequence[StudyRow]) -> list[dict[str, Any]]:
             "train_cpu_s": round(row.train_cpu_s, 1),
         }
         | ({"missing": dict(row.missing)} if row.missing else {})
+        | ({"measures": _in_print(row.measures)} if row.measures else {})
         for index, row in enumerate(rows)
     ]
 
@@ -91,6 +100,8 @@ def table_markdown(rows: Sequence[StudyRow], title: str, notes: Sequence[str] = 
             _pipes([row.arm, str(row.seeds), *cells, p_cell(row), f"{row.parameters:,}", f"{row.train_cpu_s:,.0f}"])
         )
     lines += ["", *(f"- {note}" for note in (*table_legend(rows), *notes))]
+    beside = measures_markdown(measure_texts(rows), missing_measures(rows))
+    lines += ["", *beside] if beside else []
     return "\n".join(lines) + "\n"
 
 
@@ -147,6 +158,31 @@ def _percent(summary: MetricSummary | None) -> dict[str, float | None]:
     if summary is None:
         return {"mean": None, "std": None}
     return {"mean": round(100 * summary.mean, 4), "std": round(100 * summary.std, 4)}
+
+
+def _in_print(measures: Mapping[str, MetricSummary]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"mean": round(in_print(name, own.mean), 4), "std": round(in_print(name, own.std), 4)}
+        for name, own in measures.items()
+    }
+
+
+def measure_texts(rows: Sequence[StudyRow]) -> dict[str, dict[str, str]]:
+    """Arm -> measure -> mean and spread as printed."""
+    return {
+        row.arm: {
+            name: measure_text(name, row.measures[name].mean)
+            + (f" ± {measure_text(name, row.measures[name].std)}" if row.seeds > 1 else "")
+            for name in MEASURES
+            if name in row.measures
+        }
+        for row in rows
+    }
+
+
+def missing_measures(rows: Sequence[StudyRow]) -> dict[str, str]:
+    """Measure that is not there -> why."""
+    return {name: why for row in rows for name, why in row.missing_measures.items()}
 
 
 def cell_text(row: StudyRow, metric: str, between: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regioncap.experiments.data.dataset import CaptionedImage
-from regioncap.experiments.metrics import METRICS, Scores
+from regioncap.experiments.metrics import MEASURES, METRICS, Scores, in_print
 
 SCORES = "scores.json"
 """What it is called in the folder of a run."""
@@ -28,17 +28,28 @@ def write_scores(
 ) -> None:
     """Corpus and per-image scores as JSON, in percent as the paper prints them, with the captions they are of.
 
-    `images` are written for files that stand alone, so that whoever reads them finds references and photographs.
+    Measures beside the metrics stand apart, each in its own unit. `images` are written for files that stand alone, so
+    that whoever reads them finds references and photographs.
     """
+    measures = scores.measures
     content: dict[str, object] = {
         "unit": "percent",
         "corpus": {metric: 100 * score for metric, score in scores.corpus.items()},
         "missing": dict(scores.missing),
-        "warnings": list(scores.warnings),
+        "warnings": [*scores.warnings, *measures.warnings],
         "per_image": {
             name: {"caption": captions[name]} | {metric: 100 * score for metric, score in per_image.items()}
             for name, per_image in scores.per_image.items()
         },
+        "measures": {
+            measure: {
+                "unit": MEASURES[measure].unit,
+                "value": in_print(measure, value),
+                "per_image": {image: in_print(measure, own) for image, own in measures.per_image[measure].items()},
+            }
+            for measure, value in measures.corpus.items()
+        },
+        "missing_measures": dict(measures.missing),
     }
     if images:
         content["images"] = image_records(images)

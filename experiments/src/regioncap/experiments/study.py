@@ -6,15 +6,15 @@ scores captions and writes to MLflow. What is finished stays: `resume` skips it.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from rich.console import Console
 
-from regioncap.experiments.arms import ARMS, RETRIEVAL, STANDARD, UNTRAINED, arm_named
-from regioncap.experiments.cache import cache_folder
+from regioncap.experiments.arms import ARMS, RETRIEVAL, UNTRAINED, arm_named
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
@@ -23,16 +23,18 @@ from regioncap.experiments.dev_pictures import COUNT
 from regioncap.experiments.features import FeaturesSource
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.language import refuse_leaked_weights
-from regioncap.experiments.metrics import CaptionScorer, MetricsConfig, Scores
+from regioncap.experiments.measures_table import print_measures
+from regioncap.experiments.metrics import CaptionScorer, Measuring, Scores
 from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.pictures import draw
 from regioncap.experiments.prepare import Prepared, dev_split, prepare
 from regioncap.experiments.progress import StudyProgress, shown_values
-from regioncap.experiments.report import StudyRow, print_table, write_study
+from regioncap.experiments.report import StudyRow, measure_texts, missing_measures, print_table, write_study
 from regioncap.experiments.reporting.rows import ScoredRun, study_rows
 from regioncap.experiments.scores_file import SCORES, write_scores
 from regioncap.experiments.study_file import write_study_file
 from regioncap.experiments.study_log import StudyLog
+from regioncap.experiments.study_options import StudyError, StudyOptions
 from regioncap.experiments.training.length import with_steps
 from regioncap.experiments.training.processes import rank, world
 from regioncap.experiments.untrained import untrained_captions
@@ -40,40 +42,6 @@ from regioncap.experiments.worker import ArmJob, finished, follow
 from regioncap.experiments.workers import ArmWorkers
 
 _LOGGED = "logged"
-
-
-class StudyError(RuntimeError):
-    """Some arms did not finish; the message names them. What did finish is on disk and in MLflow."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyOptions:
-    """How to run a study; what it varies is the experiment's and the arms' matter."""
-
-    seeds: int = 1
-    """Seeds per arm, counting up from the experiment's own."""
-    out: Path
-    """Folder of the study."""
-    arms: tuple[str, ...] = STANDARD
-    """Which arms; their order is the table's."""
-    jobs: int = 0
-    """Arms that train at the same time, one core each; 0: as many as there are cores."""
-    resume: bool = False
-    """Take up the study in `out`: finished arms are kept."""
-    cache: Path = field(default_factory=cache_folder)
-    """Where scenes, features and language weights are kept between studies."""
-    features: Path | None = None
-    """A folder that `regioncap extract` wrote, to read features from; None encodes what the cache lacks."""
-    unreadable: Literal["fail", "leave-out"] = "fail"
-    """What becomes of pictures that cannot be read."""
-    metrics: MetricsConfig = field(default_factory=MetricsConfig)
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
-        unknown = [arm for arm in self.arms if arm not in ARMS]
-        if unknown:
-            raise ValueError(f"--arms: no arm {unknown[0]!r}; there are {', '.join(map(repr, ARMS))}")
 
 
 def run_study(base: Experiment, options: StudyOptions) -> list[StudyRow]:
@@ -119,9 +87,11 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         data = read_data(base.data, options.cache)
         for reason, count in data.skipped.items():
             print(f"{data.root}: left out {count} x {reason}")
-        base = with_detector(base, options.cache)
+        base = with_detector(base, data, options.cache)
         encoders = base.encoders.build()
         refuse_leaked_weights(base.decoder.weights, data.names)
+        training = [caption for image in data.split("train") for caption in image.captions]
+        measuring = options.measures.build(training, encoders.image)
         features = FeaturesSource(cache=options.cache, store=options.features, unreadable=options.unreadable)
         prepared = prepare(base, data, encoders, options.cache, features)
         base = with_steps(base, len(prepared.train))
@@ -136,18 +106,25 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
             )
             for arm, seed, place in places
         ]
-        return _Study(base, options, data, prepared, scorer).run(jobs)
+        return _Study(base, options, data, prepared, scorer, measuring).run(jobs)
 
 
 class _Study:
     """State of one run of `run_study`."""
 
     def __init__(
-        self, base: Experiment, options: StudyOptions, data: CaptionData, prepared: Prepared, scorer: CaptionScorer
+        self,
+        base: Experiment,
+        options: StudyOptions,
+        data: CaptionData,
+        prepared: Prepared,
+        scorer: CaptionScorer,
+        measuring: Measuring,
     ) -> None:
         self.base, self.options, self.data = base, options, data
-        self.prepared, self.scorer = prepared, scorer
+        self.prepared, self.scorer, self.measuring = prepared, scorer, measuring
         self.references = {image.name: image.captions for image in prepared.dev_images}
+        self.files = {image.name: image.path for image in prepared.dev_images}
         self.title = f"Ablation study on {base.preset}: {len(self.references)} {dev_split(data)} images"
         self.scores: dict[str, dict[int, Scores]] = {}
         self.results: dict[str, dict[int, dict[str, Any]]] = {}
@@ -243,7 +220,8 @@ class _Study:
     def _scored(self, folder: Path, captions: Mapping[str, str]) -> Scores:
         """Score captions of the dev images and keep the scores beside them."""
         file = folder / SCORES
-        scores = self.scorer.score(self.references, captions)
+        measures = self.measuring.measure(captions, self.references, self.files)
+        scores = replace(self.scorer.score(self.references, captions), measures=measures)
         folder.mkdir(parents=True, exist_ok=True)
         write_scores(file, scores, captions)
         return scores
@@ -278,6 +256,8 @@ class _Study:
                     corpus=scores.corpus,
                     cider=scores.of("CIDEr"),
                     missing=scores.missing,
+                    measures=scores.measures.corpus,
+                    missing_measures=scores.measures.missing,
                     parameters=self.results[arm][seed]["parameters"],
                     train_cpu_s=self.results[arm][seed]["train_cpu_s"],
                 )
@@ -297,9 +277,11 @@ class _Study:
         }
         said = {arm: known.says for arm in self.results if (known := arm_named(arm)) is not None} | UNTRAINED
         notes = [f"{arm}: {said[arm]}" for arm in self.results if arm in said]
-        notes += list(next(iter(self.scores[RETRIEVAL].values())).warnings)
+        floor = next(iter(self.scores[RETRIEVAL].values()))
+        notes += [*floor.warnings, *floor.measures.warnings]
         write_study(self.options.out, rows, curves, self.title, notes)
         print_table(rows, self.title)
+        print_measures(measure_texts(rows), missing_measures(rows), Console())
         self.log.table(rows)
         self._keep_best(rows)
         print(f"Table, figure, captions and checkpoints: {self.options.out}; dashboard: {self.log.tracker.dashboard}")

@@ -10,7 +10,7 @@ from PIL import Image
 from regioncap.experiments.arms import arm_named
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.dataset import CaptionData
-from regioncap.experiments.metrics import METRICS, Scores
+from regioncap.experiments.metrics import METRICS, Scores, in_print
 from regioncap.experiments.report import StudyRow
 from regioncap.experiments.scoring.table import p_text
 from regioncap.experiments.tracking import StudyTracker
@@ -74,7 +74,8 @@ class StudyLog:
         run = self.begin(job)
         figures = {name: float(result[name]) for name in ("parameters", "train_cpu_s")} | result["graph"]
         percent = {name: 100 * score for name, score in scores.corpus.items()}
-        self.tracker.scores(run, percent, figures)
+        measures = {name: in_print(name, value) for name, value in scores.measures.corpus.items()}
+        self.tracker.scores(run, percent, measures, figures)
         self.tracker.captions(run, table)
         self.tracker.pictures(run, pictures)
         first = next(iter(sorted(pictures.iterdir())), None)

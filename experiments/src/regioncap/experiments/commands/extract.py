@@ -13,12 +13,11 @@ from torch import nn
 from regioncap.encoders.store import ExtractConfig, FeatureStore, Team
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.commands.parsing import fail, parse
-from regioncap.experiments.commands.preset import preset_of
+from regioncap.experiments.commands.preset import starting_point
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.features import encode
 from regioncap.experiments.prepare import dev_split
-from regioncap.experiments.presets import PRESETS
 
 _PATIENCE = timedelta(days=7)
 """How long a process waits for the others, whose shares of the images may be slower."""
@@ -44,8 +43,8 @@ class ExtractCommand:
 
 def extract_command(arguments: Sequence[str]) -> int:
     """Run it; returns the exit status."""
-    preset, rest = preset_of("extract", arguments)
-    default = ExtractCommand(experiment=PRESETS[preset]())
+    preset, experiment, rest = starting_point("extract", arguments)
+    default = ExtractCommand(experiment=experiment)
     command = parse(ExtractCommand, f"regioncap extract {preset}", rest, default)
     state = PartialState(timeout=_PATIENCE)
     team = Team(index=state.process_index, size=state.num_processes, meet=state.wait_for_everyone)

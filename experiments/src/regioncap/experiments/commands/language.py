@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tyro
+
 from regioncap.experiments.commands.parsing import fail, parse
+from regioncap.experiments.commands.preset import chosen_data
+from regioncap.experiments.data.sources import ScenesSource
 from regioncap.experiments.pretrain import PretrainOptions, pretrain_decoder
 
 
@@ -20,13 +24,20 @@ class PretrainDecoderCommand(PretrainOptions):
     Give --data.root, so that the vocabulary is that of the training captions. A share of the text's pictures is held
     out; its perplexity is measured before, ten times on the way, and the best weights are kept. A call that was killed
     goes on when it is made again, to the same weights. The captioner takes the folder's size and tokenizer: its own
-    --decoder.layers, .heads, .width, .positions and --vocabulary.kind, .min-count, .size, .numbers have no say then.
+    --decoder.layers, .heads, .width, .positions and --vocabulary.kind, .min-count, .size have no say then, and its
+    --data.text.captions must be what it was here.
     """
 
 
 def pretrain_command(arguments: Sequence[str]) -> int:
     """Pre-train a decoder and say what came of it."""
-    command = parse(PretrainDecoderCommand, "regioncap pretrain-decoder", arguments)
+    source, rest = chosen_data(arguments)
+    if isinstance(source, ScenesSource):
+        raise ValueError(
+            "--data scenes: the decoder of scenes learns its language with them; name photographs, or none"
+        )
+    default = PretrainDecoderCommand(captions=tyro.MISSING, data=source) if source is not None else None
+    command = parse(PretrainDecoderCommand, "regioncap pretrain-decoder", rest, default)
     try:
         record = pretrain_decoder(command)
     except KeyboardInterrupt:

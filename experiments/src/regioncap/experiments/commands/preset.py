@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from regioncap.experiments.checkpoint import experiment_to_go_on
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict
+from regioncap.experiments.data.sources import DATA_KINDS, DataSource
 from regioncap.experiments.presets import PRESETS
 
 
@@ -24,22 +26,43 @@ def starting_point(command: str, arguments: Sequence[str]) -> tuple[str, Experim
     """The preset's name, the experiment that flags then change, and the words after the preset.
 
     That is the preset's or, with `--config FILE`, the file's or, with `--init-from CHECKPOINT`, the checkpoint's, whose
-    preset the first word must name. Raises ValueError if these hold no experiment of this version.
+    preset the first word must name; with `--data KIND` its data are of that kind. Raises ValueError if file or
+    checkpoint holds no experiment of this version.
     """
     preset, rest = preset_of(command, arguments)
+    source, rest = chosen_data(rest)
     file, checkpoint = _path_behind("--config", rest), _path_behind("--init-from", rest)
+    flag, experiment = "", PRESETS[preset]()
     if file is not None:
         flag, experiment = f"--config {file}", read_experiment(file)
     elif checkpoint is not None:
         flag, experiment = f"--init-from {checkpoint}", experiment_to_go_on(checkpoint)
-    else:
-        return preset, PRESETS[preset](), rest
     if experiment.preset != preset:
         raise ValueError(
             f"{flag} holds settings of the preset {experiment.preset!r}, not {preset!r}: "
             f"regioncap {command} {experiment.preset} {flag}"
         )
-    return preset, experiment, rest
+    return preset, experiment if source is None else replace(experiment, data=source), rest
+
+
+def chosen_data(arguments: Sequence[str]) -> tuple[DataSource | None, Sequence[str]]:
+    """The data that `--data KIND` names, whose fields are then flags, and the words without it.
+
+    Raises ValueError naming the kinds if it is none of them.
+    """
+    source: DataSource | None = None
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, kind = word.partition("=")
+        if name != "--data":
+            rest.append(word)
+            continue
+        kind = kind if equals else next(words, "")
+        if kind not in DATA_KINDS:
+            raise ValueError(f"--data wants {', '.join(DATA_KINDS)}, got {kind!r}; a folder is --data.root DIR")
+        source = DATA_KINDS[kind]()
+    return source, rest
 
 
 def read_experiment(file: Path) -> Experiment:

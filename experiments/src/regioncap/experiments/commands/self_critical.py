@@ -11,7 +11,8 @@ from regioncap.experiments.arms import SELF_CRITICAL
 from regioncap.experiments.checkpoint import experiment_to_go_on
 from regioncap.experiments.commands.parsing import fail, parse
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.study import StudyError, StudyOptions, train_one
+from regioncap.experiments.study import train_one
+from regioncap.experiments.study_options import StudyError, StudyOptions
 from regioncap.experiments.training.objectives.self_critical import SelfCriticalConfig
 
 

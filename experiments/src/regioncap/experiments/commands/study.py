@@ -11,13 +11,16 @@ from regioncap.decoder import SearchConfig
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.caption import CaptionOptions, caption
 from regioncap.experiments.checkpoint import load_experiment
+from regioncap.experiments.commands.evaluated import print_scores
 from regioncap.experiments.commands.parsing import fail, parse
+from regioncap.experiments.commands.peer import evaluate_peer_command
 from regioncap.experiments.commands.preset import starting_point
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.evaluate import EvaluateOptions, evaluate
-from regioncap.experiments.report import MetricSummary, StudyRow, print_table
+from regioncap.experiments.peers.hf_captioner import PREFIX as PEER
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
-from regioncap.experiments.study import StudyError, StudyOptions, run_study, train_one
+from regioncap.experiments.study import run_study, train_one
+from regioncap.experiments.study_options import StudyError, StudyOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,8 @@ class EvaluateCommand:
     """Caption a split with a checkpoint and score it."""
 
     checkpoint: tyro.conf.Positional[Path]
-    """Folder written by `regioncap train` or `ablate`."""
+    """Folder written by `regioncap train` or `ablate`; or hf:NAME_OR_FOLDER, a captioner of transformers, whose flags
+    `regioncap evaluate hf: --help` lists."""
     options: Annotated[EvaluateOptions, tyro.conf.arg(name="")] = field(default_factory=EvaluateOptions)
     search: SearchConfig = field(default_factory=SearchConfig)
     """The checkpoint's own unless given here."""
@@ -85,22 +89,13 @@ def _train(arguments: Sequence[str]) -> int:
 
 
 def _evaluate(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0].startswith(PEER):
+        return evaluate_peer_command(arguments)
     folder, stored = checkpoint_of(arguments)
     default = EvaluateCommand(checkpoint=folder, search=stored) if folder else None
     command = parse(EvaluateCommand, "regioncap evaluate", arguments, default)
     scores = evaluate(command.checkpoint, command.options, command.search)
-    row = StudyRow(
-        arm=command.options.split,
-        seeds=1,
-        metrics={name: MetricSummary.of([value]) for name, value in scores.corpus.items()},
-        p=None,
-        parameters=0,
-        train_cpu_s=0.0,
-        missing=scores.missing,
-    )
-    print_table([row], f"{command.checkpoint}: {len(scores.per_image)} images")
-    for warning in scores.warnings:
-        print(warning)
+    print_scores(scores, str(command.checkpoint), command.options.split)
     return 0
 
 

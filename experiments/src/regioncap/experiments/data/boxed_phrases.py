@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,12 @@ class BoxedPhrases:
     """What the sentences of its image call it: "a child", "a girl in pink"."""
 
 
-def read_boxed_phrases(root: Path, names: Collection[str]) -> Mapping[str, tuple[BoxedPhrases, ...]]:
+def read_boxed_phrases(
+    root: Path, names: Collection[str], form: Callable[[str], str] = str
+) -> Mapping[str, tuple[BoxedPhrases, ...]]:
     """The boxes of the named pictures; of other lines the name alone is looked at. Boxes without a phrase are left out.
 
+    `form` is what training makes of a text.
     Raises DataError naming the file if it is missing, and the line that is not as wanted.
     """
     file, wanted = root / FILE, set(names)
@@ -40,7 +43,7 @@ def read_boxed_phrases(root: Path, names: Collection[str]) -> Mapping[str, tuple
             phrases: dict[str, list[str]] = defaultdict(list)
             for sentence in line["sentences"]:
                 for chain, _, phrase in PHRASE.findall(sentence):
-                    phrases[chain].append(phrase)
+                    phrases[chain].append(form(phrase))
             found[name] = tuple(
                 BoxedPhrases(box=_corners(box), phrases=tuple(phrases[chain]))
                 for chain, boxes in line["boxes"].items()

@@ -24,11 +24,11 @@ def read_coco(root: Path, name: str = "coco") -> CaptionData:
     files = sorted(folder.glob("captions_*.json"))
     if not files:
         raise DataError(f"{folder} has no captions_*.json; wanted is the COCO format: captions_train.json and so on")
-    skipped: dict[str, int] = defaultdict(int)
+    skipped: dict[str, int] = {}
     splits = {file.stem.removeprefix("captions_"): _captioned(root, file, skipped) for file in files}
     order = {split: i for i, split in enumerate(("train", "val", "test"))}
     ordered = dict(sorted(splits.items(), key=lambda item: order.get(item[0], len(order))))
-    return CaptionData(name=name, root=root, splits=ordered, skipped=dict(skipped))
+    return CaptionData(name=name, root=root, splits=ordered, skipped=skipped)
 
 
 def read_boxes(root: Path, split: str) -> BoxData:
@@ -39,8 +39,11 @@ def read_boxes(root: Path, split: str) -> BoxData:
     return read_box_file(file, _pictures(root, split, file))
 
 
-def _captioned(root: Path, file: Path, skipped: dict[str, int]) -> tuple[CaptionedImage, ...]:
-    split = file.stem.removeprefix("captions_")
+def read_caption_file(file: Path, skipped: dict[str, int]) -> Mapping[str, tuple[str, ...]]:
+    """Captions of every image that a COCO file lists, in its order; what fits no image is counted in `skipped`.
+
+    Raises DataError naming the file.
+    """
     content = _read(file, ("images", "annotations"))
     texts: dict[Any, list[str]] = defaultdict(list)
     try:
@@ -48,29 +51,39 @@ def _captioned(root: Path, file: Path, skipped: dict[str, int]) -> tuple[Caption
         for entry in content["annotations"]:
             text = entry["caption"].strip()
             if entry["image_id"] not in names:
-                skipped["caption of no listed image"] += 1
+                _count(skipped, "caption of no listed image")
             elif not text:
-                skipped["empty caption"] += 1
+                _count(skipped, "empty caption")
             else:
                 texts[entry["image_id"]].append(text)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(_wrong_form(file, error)) from None
+    return {name: tuple(texts[number]) for number, name in names.items()}
+
+
+def _captioned(root: Path, file: Path, skipped: dict[str, int]) -> tuple[CaptionedImage, ...]:
+    split = file.stem.removeprefix("captions_")
+    texts = read_caption_file(file, skipped)
     pictures = _pictures(root, split, file)
     present = {path.name for path in pictures.iterdir()}
     images = []
-    for number, name in names.items():
+    for name, captions in texts.items():
         if name not in present:
-            skipped["image file not there"] += 1
-        elif not texts[number]:
-            skipped["image without caption"] += 1
+            _count(skipped, "image file not there")
+        elif not captions:
+            _count(skipped, "image without caption")
         else:
-            images.append(CaptionedImage(name=name, path=pictures / name, captions=tuple(texts[number])))
+            images.append(CaptionedImage(name=name, path=pictures / name, captions=captions))
     if not images:
         raise DataError(
-            f"{file} names {len(names)} images, and none has both a file in {pictures} and a caption; "
+            f"{file} names {len(texts)} images, and none has both a file in {pictures} and a caption; "
             "put the pictures there or correct the file"
         )
     return tuple(images)
+
+
+def _count(skipped: dict[str, int], why: str) -> None:
+    skipped[why] = skipped.get(why, 0) + 1
 
 
 def _annotations(root: Path) -> Path:

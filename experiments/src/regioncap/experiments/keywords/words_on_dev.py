@@ -7,6 +7,7 @@ from pathlib import Path
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.data.boxed_phrases import read_boxed_phrases
+from regioncap.experiments.data.entity_folder import entity_folder
 from regioncap.experiments.data.entity_phrases import FILE
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.evaluate import DataFolder
@@ -41,7 +42,8 @@ def words_on_dev(folder: Path, options: WordsOnDevOptions) -> dict[str, float]:
     features = FeaturesSource(cache=options.cache, store=options.features)
     store, images = features.open(data.split(dev_split(data)), encoder, dev_split(data))
     names = {image.name for image in images}
-    phrases = read_boxed_phrases(data.root, names) if (data.root / FILE).is_file() else None
+    entities = entity_folder(data, options.cache)
+    phrases = read_boxed_phrases(entities, names, source.text.learned) if (entities / FILE).is_file() else None
     figures = word_retrieval(checkpoint.captioner, store, images, phrases)
     if not figures:
         raise ValueError(f"{folder} has no guidance, so there are no words to measure: give one of +graph+guidance")

@@ -14,8 +14,11 @@ from jaxtyping import Bool
 from regioncap.experiments.metrics.java_process import wheel_folder
 from regioncap.experiments.metrics.paraphrases import ParaphraseTable
 
-_NORMALIZE_KEEP_PUNCTUATION = 2
-"""METEOR's `-norm`. The other settings change the fourth digit."""
+_NO_NORMALIZE = 0
+"""METEOR's setting for captions that went through its normalizer before. Each caption does so once, in `meet`, and not
+once for every caption that it is compared with: that was half of METEOR's time."""
+_KEEP_PUNCTUATION = True
+"""METEOR's `-norm` as caption evaluation sets it. Without punctuation the fourth digit differs."""
 _ENGLISH = 0
 """METEOR's number for the language."""
 _PLAIN = re.compile(r"[a-z ]*")
@@ -34,6 +37,8 @@ class Meteor:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="meteor")
         self._excerpt = work_folder / "paraphrases.gz"
         self._met: set[str] = set()
+        self._odd: dict[str, str] = {}
+        """Captions that METEOR's normalizer changes -> what it makes of them."""
         self._phrases: Bool[np.ndarray, " F"] | None = None
         self._pairs = -1
         self._scorers: list[Any] = []
@@ -48,6 +53,8 @@ class Meteor:
     def batch(self, references: Sequence[Sequence[str]], candidates: Sequence[str]) -> dict[str, Any]:
         """METEOR of each image's tokenized caption, and METEOR's statistics summed over the images."""
         self._meet([*candidates, *(caption for group in references for caption in group)])
+        references = [[self._odd.get(caption, caption) for caption in group] for group in references]
+        candidates = [self._odd.get(caption, caption) for caption in candidates]
         size = -(-len(candidates) // self._count)
         parts = [
             self._threads.submit(_score, scorer, references[number * size :][:size], candidates[number * size :][:size])
@@ -76,7 +83,8 @@ class Meteor:
             if self._scorers and not new:
                 return
             table = self._table.result()
-            phrases = table.phrases_in([self._normalized(caption) for caption in new])
+            self._odd |= {caption: _normalized(caption) for caption in new if not _PLAIN.fullmatch(caption)}
+            phrases = table.phrases_in([self._odd.get(caption, caption) for caption in new])
             if self._phrases is not None:
                 phrases |= self._phrases
             pairs = table.among(phrases)
@@ -91,20 +99,20 @@ class Meteor:
             self._met |= new
             self._phrases = phrases
 
-    def _normalized(self, caption: str) -> str:
-        if _PLAIN.fullmatch(caption):
-            return caption
-        normalizer = jpype.JClass("edu.cmu.meteor.util.Normalizer")
-        return str(normalizer.normalizeLine(caption, _ENGLISH, True)).lower()
-
     def _load(self) -> list[Any]:
         configuration = jpype.JClass("edu.cmu.meteor.scorer.MeteorConfiguration")()
         configuration.setLanguage("en")
-        configuration.setNormalization(_NORMALIZE_KEEP_PUNCTUATION)
+        configuration.setNormalization(_NO_NORMALIZE)
         configuration.setParaFileURL(jpype.JClass("java.io.File")(str(self._excerpt)).toURI().toURL())
         scorer = jpype.JClass("edu.cmu.meteor.scorer.MeteorScorer")
         first = scorer(configuration)
         return [first, *(scorer(first) for _ in range(self._count - 1))]  # copies that share the tables
+
+
+def _normalized(caption: str) -> str:
+    """What METEOR compares in the place of a caption, in lower case as Java has it."""
+    normalizer = jpype.JClass("edu.cmu.meteor.util.Normalizer")
+    return str(normalizer.normalizeLine(caption, _ENGLISH, _KEEP_PUNCTUATION).toLowerCase())
 
 
 def _score(scorer: Any, references: Sequence[Sequence[str]], candidates: Sequence[str]) -> tuple[list[float], Any]:

@@ -12,6 +12,7 @@ from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.metrics.bleu import bleu
 from regioncap.experiments.metrics.java_scores import CAPTION_S, JavaScores
 from regioncap.experiments.metrics.java_worker import JavaWorker
+from regioncap.experiments.metrics.measures import Measures
 from regioncap.experiments.metrics.references import References, prepare_references, references_key
 from regioncap.experiments.metrics.rouge import rouge_l
 from regioncap.experiments.metrics.spice_models import GET_SPICE, find_spice_folder
@@ -43,8 +44,9 @@ class MetricsConfig:
     """Where tokenized references and SPICE's parses are kept between runs; None is `metrics` in the project's cache."""
     threads: int = 2
     """Threads that METEOR and SPICE use."""
-    timeout_s: float = 180.0
-    """Seconds in which a metric must start and answer, on top of a generous allowance for every caption."""
+    timeout_s: float = 600.0
+    """Seconds in which a metric must start and answer, on top of a generous allowance for every caption. METEOR's first
+    start on a new machine takes some 10 CPU-seconds, which can be minutes where twenty processes share a core."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -74,6 +76,8 @@ class Scores:
     one. Empty without SPICE."""
     spice_parts_per_image: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Image -> kind of tuple -> F; a kind that the image's references do not have is left out."""
+    measures: Measures = field(default_factory=Measures)
+    """What else was measured of these captions: see `Measuring`."""
     bleu_counts: Float[np.ndarray, "10 I"] | None = field(default=None, compare=False, repr=False)
     """What BLEU is made of (see `Bleu.count`), so that BLEU of other draws of the images can be computed."""
 

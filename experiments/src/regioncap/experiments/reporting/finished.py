@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from regioncap.experiments.arms import UNTRAINED
-from regioncap.experiments.metrics import METRICS
+from regioncap.experiments.metrics import MEASURES, METRICS
 from regioncap.experiments.progress import track
 from regioncap.experiments.reporting.rows import ScoredRun
 from regioncap.experiments.scores_file import SCORES
@@ -87,6 +87,8 @@ def _read(place: Path, folder: Path, seen: set[str]) -> FinishedRun | None:
             corpus={name: value / 100 for name, value in scores["corpus"].items()},
             cider={image: row["CIDEr"] / 100 for image, row in images.items()},
             missing=scores["missing"],
+            measures={name: _unprinted(name, own["value"]) for name, own in scores.get("measures", {}).items()},
+            missing_measures=scores.get("missing_measures", {}),
             parameters=int(result["parameters"]),
             train_cpu_s=float(result["train_cpu_s"]),
             history=tuple({name: float(value) for name, value in point.items()} for point in result["history"]),
@@ -98,6 +100,11 @@ def _read(place: Path, folder: Path, seen: set[str]) -> FinishedRun | None:
         return None  # it is being written, or its study was killed over it
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{place} was written by another version ({type(error).__name__}: {error})") from error
+
+
+def _unprinted(measure: str, value: float) -> float:
+    """A measure's value as it was before it was written: the inverse of `in_print`."""
+    return value / 100 if MEASURES[measure].unit == "percent" else value
 
 
 def _untrained(place: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The study's table from its runs: means, spreads, and p of each arm against the one that it is compared with."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from regioncap.experiments.arms import ARMS, BEFORE, UNTRAINED, arm_named
@@ -24,6 +24,10 @@ class ScoredRun:
     """Trained ones."""
     train_cpu_s: float
     """CPU seconds of training."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Measure beside the metrics -> value of the whole dev split, a fraction or a number of words."""
+    missing_measures: Mapping[str, str] = field(default_factory=dict)
+    """Measure that is not there -> why."""
 
 
 Run = TypeVar("Run", bound=ScoredRun)
@@ -45,6 +49,7 @@ def study_rows(runs: Sequence[ScoredRun]) -> list[StudyRow]:
     for arm, own in arms.items():
         against = _against(arm, arms)
         names = [name for name in own[0].corpus if all(name in run.corpus for run in own)]
+        measured = [name for name in own[0].measures if all(name in run.measures for run in own)]
         rows.append(
             StudyRow(
                 arm=arm,
@@ -57,6 +62,8 @@ def study_rows(runs: Sequence[ScoredRun]) -> list[StudyRow]:
                 parameters=own[0].parameters,
                 train_cpu_s=sum(run.train_cpu_s for run in own) / len(own),
                 missing=own[0].missing,
+                measures={name: MetricSummary.of(run.measures[name] for run in own) for name in measured},
+                missing_measures=own[0].missing_measures,
             )
         )
     return rows

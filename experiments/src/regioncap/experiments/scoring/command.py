@@ -3,16 +3,17 @@
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from regioncap.experiments.metrics import METRICS, MetricsConfig
+from regioncap.experiments.metrics import METRICS, MeasuresConfig, MetricsConfig
 from regioncap.experiments.scoring.compare import Comparison, System, compare, metrics_to_score
 from regioncap.experiments.scoring.export import comparison_json, per_image_csv
+from regioncap.experiments.scoring.formats import training_captions
 from regioncap.experiments.scoring.gallery import PictureFolder
 from regioncap.experiments.scoring.page import page_html
 from regioncap.experiments.scoring.read import CaptionSets, read_captions
@@ -44,7 +45,9 @@ class ScoreOptions:
     html: Path | None = None
     """HTML file with table, distributions and the captions on which the systems differ most."""
     images: Path | None = None
-    """Folder with the pictures, for the HTML file."""
+    """Folder with the pictures, for the HTML file and for CLIPScore."""
+    training: Path | None = None
+    """Captions that the systems were trained on, in a format of the references: novelty is the share of others."""
     html_images: int = 200
     """Images at most in the HTML file; 0 leaves them out."""
     markdown: Path | None = None
@@ -58,6 +61,7 @@ class ScoreOptions:
     seed: int = 0
     """Seed of the resamples and of the HTML file's random order."""
     scorer: Annotated[MetricsConfig, tyro.conf.arg(name="metrics")] = field(default_factory=MetricsConfig)
+    measures: MeasuresConfig = field(default_factory=MeasuresConfig)
 
     def __post_init__(self) -> None:
         if not self.predictions:
@@ -66,8 +70,11 @@ class ScoreOptions:
             raise ValueError(f"--samples must be at least 1, got {self.samples}")
         if self.html_images < 0:
             raise ValueError(f"--html-images must be at least 0, got {self.html_images}")
-        if self.images is not None and self.html is None:
+        judged = self.measures.clip_score.weights is not None
+        if self.images is not None and self.html is None and not judged:
             raise ValueError("--images is for the HTML file: name that with --html FILE")
+        if judged and self.images is None:
+            raise ValueError("--measures.clip-score.weights judges pictures: name their folder with --images DIR")
 
 
 def score(options: ScoreOptions) -> Comparison:
@@ -84,17 +91,22 @@ def score(options: ScoreOptions) -> Comparison:
         if target is not None:
             check_target(target)
     folder = PictureFolder(options.images) if options.images else None
+    measuring = options.measures.build(training_captions(options.training) if options.training else None)
     # Progress goes the way of the warnings: what is printed is the result alone.
     with redirect_stdout(sys.stderr), options.scorer.build() as scorer:
         wanted = metrics_to_score(metrics)
         scorer.warm_up(wanted)
         sets = read_captions(options.references, options.predictions, split=options.split, subset=options.subset)
+        pictures = _files(sets, folder)
         systems = [
             System(
                 name=name,
                 file=file,
                 captions=captions,
-                scores=scorer.score(sets.references, captions, wanted, progress=True),
+                scores=replace(
+                    scorer.score(sets.references, captions, wanted, progress=True),
+                    measures=measuring.measure(captions, sets.references, pictures, progress=True),
+                ),
             )
             for name, file, captions in zip(names, options.predictions, sets.captions, strict=True)
         ]
@@ -108,6 +120,13 @@ def score(options: ScoreOptions) -> Comparison:
     )
     _write(comparison, options, sets, folder)
     return comparison
+
+
+def _files(sets: CaptionSets, folder: PictureFolder | None) -> dict[str, Path]:
+    """Image -> file of its picture, for the images whose picture is there."""
+    if folder is None:
+        return {}
+    return {image: file for image, name in sets.pictures.items() if (file := folder.find(name)) is not None}
 
 
 def system_names(files: Sequence[Path], given: Sequence[str] = ()) -> tuple[str, ...]:

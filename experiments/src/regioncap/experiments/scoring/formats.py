@@ -129,6 +129,21 @@ def annotated_images(file: CaptionFile) -> Iterator[AnnotatedImage]:
         raise CaptionFileError(f"{file.path}, read as {NAMES[file.kind]}: an entry is not as wanted ({what})") from None
 
 
+def training_captions(path: Path) -> list[str]:
+    """All captions of a file of references; of Karpathy's JSON those of train and restval.
+
+    Raises CaptionFileError if it holds none.
+    """
+    file = load(path)
+    if not file.has_references:
+        raise CaptionFileError(f"{path} holds {NAMES[file.kind]}, that is predictions; want the captions of training")
+    images = [image for image in annotated_images(file) if image.split in (None, "train", "restval")]
+    captions = [caption for image in images for caption in image.references]
+    if not captions:
+        raise CaptionFileError(f"{path} holds no captions of images to train on")
+    return captions
+
+
 def text_of(value: object, where: str, what: str) -> str:
     """A caption. Raises CaptionFileError if it is no text, or holds half a character as a wrongly cut text does."""
     if not isinstance(value, str):

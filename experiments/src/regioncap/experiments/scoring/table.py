@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from regioncap.experiments.measures_table import measures_markdown, print_measures
+from regioncap.experiments.metrics import measure_text
 from regioncap.experiments.scoring.compare import Comparison
 from regioncap.experiments.scoring.measured import LEVEL, Measured
 
@@ -33,6 +35,7 @@ def print_comparison(comparison: Comparison, title: str, console: Console) -> No
         whole.print(Text(head, style="bold"), table)
     for line in legend(comparison):
         whole.print(Text(line, style="dim"))
+    print_measures(*_measures(comparison), console)
 
 
 def table_markdown(comparison: Comparison) -> str:
@@ -40,7 +43,9 @@ def table_markdown(comparison: Comparison) -> str:
     lines = _markdown(comparison, comparison.measured)
     if comparison.parts:
         lines += ["", *_markdown(comparison, comparison.parts)]
-    return "\n".join([*lines, "", *(f"- {line}" for line in legend(comparison))]) + "\n"
+    lines += ["", *(f"- {line}" for line in legend(comparison))]
+    beside = measures_markdown(*_measures(comparison))
+    return "\n".join([*lines, *(["", *beside] if beside else [])]) + "\n"
 
 
 def table_latex(comparison: Comparison) -> str:
@@ -127,11 +132,21 @@ def warnings(comparison: Comparison) -> list[str]:
     systems = comparison.systems
     whose: dict[str, list[str]] = {}
     for system in systems:
-        for warning in system.scores.warnings:
+        for warning in (*system.scores.warnings, *system.scores.measures.warnings):
             whose.setdefault(warning, []).append(system.name)
     return [
         warning if len(names) == len(systems) else f"{', '.join(names)}: {warning}" for warning, names in whose.items()
     ]
+
+
+def _measures(comparison: Comparison) -> tuple[dict[str, dict[str, str]], Mapping[str, str]]:
+    """System -> measure -> the value as printed; and why measures are missing."""
+    measured = {system.name: system.scores.measures for system in comparison.systems}
+    texts = {
+        name: {measure: measure_text(measure, value) for measure, value in own.corpus.items()}
+        for name, own in measured.items()
+    }
+    return texts, comparison.systems[0].scores.measures.missing
 
 
 def _table(comparison: Comparison, measured: Mapping[str, Sequence[Measured]]) -> Table:

@@ -276,7 +276,7 @@ def _is_final(trouble: Exception) -> bool:
         case RefusedError():
             return True
         case MlflowException():
-            status = trouble.get_http_status_code()
+            status = trouble.get_http_status_code()  # type: ignore[no-untyped-call]
         case requests.HTTPError() if trouble.response is not None:
             status = trouble.response.status_code
         case OSError() | SQLAlchemyError():

@@ -1,13 +1,14 @@
 """Names of metrics in MLflow. Its charts form a section of what stands before the slash, so every name has one.
 
-`dev/` what training measures on the way, `score/` the final metrics of the table, `loss/` the terms of eq. 19,
-`reward/` what self-critical training earns, `guidance/`, `graph/`, `gradient_norm/` and `optimizer/` what happens
-inside, `cost/` what it takes, `system/` the machine, `CIDEr/` a study's arms side by side.
+`dev/` what training measures on the way, `score/` the final metrics of the table, `measure/` what is measured beside
+them (distinct-n, novelty, CLIPScore, ...), `loss/` the terms of eq. 19, `reward/` what self-critical training earns,
+`guidance/`, `graph/`, `gradient_norm/` and `optimizer/` what happens inside, `cost/` what it takes, `system/` the
+machine, `CIDEr/` a study's arms side by side.
 """
 
 import re
 
-from regioncap.experiments.metrics import METRICS
+from regioncap.experiments.metrics import MEASURES, METRICS
 
 _NAMES = {
     "dev.cider": "dev/CIDEr",
@@ -23,7 +24,8 @@ _NAMES = {
     "memory_mb": "cost/memory_mb",
     "parameters": "cost/parameters",
     "train_cpu_s": "cost/train_cpu_s",
-} | {metric: f"score/{metric}" for metric in METRICS}
+}
+_NAMES |= {metric: f"score/{metric}" for metric in METRICS} | {name: f"measure/{name}" for name in MEASURES}
 _SECTIONS = {"lr": "optimizer/lr.", "gate": "guidance/gate_"}
 """What the first word of a dotted name becomes, where that word is not itself the section."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from regioncap.experiments.assemble import build_captioner
 from regioncap.experiments.captioner import Captioner
@@ -118,7 +119,9 @@ def _from_checkpoint(experiment: Experiment, folder: Path, prepared: Prepared) -
 
 def _same_heads(captioner: Captioner, prepared: Prepared) -> bool:
     """Whether what no training moves is what was prepared: the CLIP-style head's text side, and keyword heads."""
-    pairs = [(captioner.clip_head.text_projection, prepared.clip_head.text_projection)]
+    pairs: list[tuple[nn.Module, nn.Module]] = [
+        (captioner.clip_head.text_projection, prepared.clip_head.text_projection)
+    ]
     if isinstance(captioner.keyword_heads, KeywordHeads) and prepared.supervision is not None:
         pairs.append((captioner.keyword_heads, prepared.supervision.heads))
     return all(

@@ -82,7 +82,7 @@ def make_inputs(experiment: Experiment, maker: InputsMaker) -> Made:
         data = read_data(experiment.data, maker.cache)
         for reason, count in data.skipped.items():
             print(f"{data.root}: left out {count} x {reason}")
-        experiment = with_detector(experiment, maker.cache)
+        experiment = with_detector(experiment, data, maker.cache)
         encoders = experiment.encoders.build()
         refuse_leaked_weights(experiment.decoder.weights, data.names)
         source = FeaturesSource(cache=maker.cache, store=maker.features, unreadable=maker.unreadable)

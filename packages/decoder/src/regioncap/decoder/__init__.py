@@ -7,6 +7,7 @@ from regioncap.decoder.gpt2 import Gpt2Decoder, Gpt2DecoderConfig
 from regioncap.decoder.incremental import IncrementalGpt2
 from regioncap.decoder.keyword_pieces import KeywordPieces
 from regioncap.decoder.lora import LoraConfig
+from regioncap.decoder.mapping_networks import MappedPrefix, MlpMappingConfig, TransformerMappingConfig
 from regioncap.decoder.normalise import normalise
 from regioncap.decoder.prefix import FusedPrefix, FusedPrefixConfig, Prefix
 from regioncap.decoder.prefix_tokens import TokenPrefix, TokenPrefixConfig
@@ -34,6 +35,8 @@ __all__ = [
     "IncrementalGpt2",
     "KeywordPieces",
     "LoraConfig",
+    "MappedPrefix",
+    "MlpMappingConfig",
     "NoWordBias",
     "NoWordBiasConfig",
     "Prefix",
@@ -41,6 +44,7 @@ __all__ = [
     "TokenPrefix",
     "TokenPrefixConfig",
     "TokenSpread",
+    "TransformerMappingConfig",
     "Wording",
     "draw_captions",
     "explain",

@@ -12,12 +12,12 @@ from regioncap.decoder.tokenizer import CaptionTokenizer
 _WANTED = "tokenizer.json, or vocab.json and merges.txt"
 
 
-def stored_tokenizer(weights: str) -> CaptionTokenizer:
+def stored_tokenizer(weights: str, *, numbers: bool = False) -> CaptionTokenizer:
     """The tokenizer of a stored GPT-2: a folder in transformers' format, or a hub name that is cached or reachable.
 
     One that normalises captions by itself is ours and is taken as it stands. GPT-2's (50,257 byte-level pieces) gets
     the normalisation of all our captions; its one special token, <|endoftext|>, begins, ends and pads a caption, so
-    that no token has to be added to the weights. It has no `<num>`: numbers stay as they are.
+    that no token has to be added to the weights. With `numbers`, numbers are `<num>`, which it says in three pieces.
     Raises ValueError naming the file that is missing.
     """
     folder = Path(weights)
@@ -39,5 +39,5 @@ def stored_tokenizer(weights: str) -> CaptionTokenizer:
         if getattr(tokenizer, f"{name}_token_id") is None:
             setattr(tokenizer, f"{name}_token", tokenizer.eos_token)
     if tokenizer.backend_tokenizer.normalizer is None:
-        tokenizer.backend_tokenizer.normalizer = normaliser(numbers=False)
+        tokenizer.backend_tokenizer.normalizer = normaliser(numbers)
     return CaptionTokenizer(cast(TokenizersBackend, tokenizer))

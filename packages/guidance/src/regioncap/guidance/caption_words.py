@@ -1,14 +1,15 @@
 """How a caption is cut into the words that the keyword banks count, and which of the counted ones a bank keeps.
 
 Words stay as they are written, in lower case: "dog" and "dogs" are two words, since the number is something to be seen.
-Small numbers are spelt ("2 dogs" are "two dogs"), as most captions spell them.
+Small numbers are spelt ("2 dogs" are "two dogs"), as most captions spell them. Where captions have `<num>` in the place
+of numbers, it is a number like others and no word of a bank.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-_TOKEN = re.compile(r"[a-z]+(?:[-'][a-z]+)*|\d+|[.,;:!?]")
+_TOKEN = re.compile(r"<num>|[a-z]+(?:[-'][a-z]+)*|\d+|[.,;:!?]")
 _SPELT = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,29 +17,35 @@ _SETTLED_NS = 2_000_000_000
 """A file changed less than this before it was read may change again without a new time: it is read again next time."""
 
 
-def digest_files(paths: Sequence[Path], book: Path, threads: int) -> list[tuple[int, str]]:
+def digest_files(
+    paths: Sequence[Path], book: Path, threads: int, seen: Callable[[], None] = lambda: None
+) -> list[tuple[int, str]]:
     """Return (bytes, SHA-256) of each file; `book` is the JSON file that remembers them.
 
-    A file that cannot be read, missing ones among them, has `UNREADABLE` for a digest. A book that is damaged is begun
-    anew: it saves time and decides nothing.
+    A file that cannot be read, missing ones among them, has `UNREADABLE` for a digest. `seen` is called after each
+    file; what was read before an interruption is remembered. A book that is damaged is begun anew: it saves time and
+    decides nothing.
     """
     known = _read(book)
     places = [str(path.absolute()) for path in paths]
     found: list[tuple[int, str]] = []
     fresh: dict[str, tuple[int, int, str]] = {}
-    with ThreadPoolExecutor(threads) as pool:
-        looked = pool.map(lambda place: _look(place, known.get(place)), places)
-        for place, (size, changed, digest, settled) in zip(places, looked, strict=True):
-            found.append((size, digest))
-            if settled and known.get(place) != (size, changed, digest):
-                fresh[place] = (size, changed, digest)
-    if fresh:
-        # A store that may only be read is used all the same.
-        with (
-            suppress(OSError),
-            locked(book.with_name(f".{book.name}.lock"), str(book), wait=True, say=lambda line: None),
-        ):
-            write_durably(book, json.dumps(_read(book) | fresh).encode())
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            looked = pool.map(lambda place: _look(place, known.get(place)), places)
+            for place, (size, changed, digest, settled) in zip(places, looked, strict=True):
+                found.append((size, digest))
+                if settled and known.get(place) != (size, changed, digest):
+                    fresh[place] = (size, changed, digest)
+                seen()
+    finally:
+        if fresh:
+            # A store that may only be read is used all the same.
+            with (
+                suppress(OSError),
+                locked(book.with_name(f".{book.name}.lock"), str(book), wait=True, say=lambda line: None),
+            ):
+                write_durably(book, json.dumps(_read(book) | fresh).encode())
     return found
 
 

@@ -1,0 +1,1 @@
+"""Captioners that others published, in our harness: same images, same search, same metrics."""
