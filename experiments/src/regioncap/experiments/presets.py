@@ -87,8 +87,9 @@ def paper() -> Experiment:
 
     The weights are hub names, or folders that flags name: `--encoders.clip.weights`, `--encoders.text.weights`,
     `--encoders.regions.weights` (a Faster R-CNN of kind resnet50_c4) and `--decoder.weights`. Where the paper is
-    silent: a batch is 64 images with all their captions; half of the 30 epochs are phase 1; neither warm-up nor another
-    rate for CLIP's layers.
+    silent: a batch is 64 images with all their captions, so that 30 epochs of Flickr8k are 30 x 93 steps; half of the
+    epochs are phase 1; neither warm-up nor another rate for CLIP's layers. On other data give `--phase1.epochs 15
+    --phase2.epochs 15`.
     """
     return Experiment(
         preset="paper",
@@ -98,9 +99,9 @@ def paper() -> Experiment:
         graph=RegionGraphConfig(k=5, metric="semantic"),
         prefix=FusedPrefixConfig(tokens=1),
         decoder=Gpt2DecoderConfig(layers=12, heads=12, width=768, positions=1024, weights="gpt2"),
-        phase1=PhaseConfig(epochs=15.0, decoder=False),
-        phase2=PhaseConfig(epochs=15.0, clip_layers=2, clip_lr=1.0),
-        train=TrainConfig(images_per_step=64, lr=1e-4, schedule="step", warmup=0, weight_decay=0.01),
+        phase1=PhaseConfig(decoder=False),
+        phase2=PhaseConfig(clip_layers=2, clip_lr=1.0),
+        train=TrainConfig(steps=30 * 93, images_per_step=64, lr=1e-4, schedule="step", warmup=0, weight_decay=0.01),
         search=SearchConfig(greedy_tokens=1, beams=5, max_new_tokens=30),
     )
 
@@ -122,7 +123,7 @@ def coco_paper() -> Experiment:
 
     1,000 of the paper's 82,783 training images are dev here: it names none to make choices on.
     """
-    return replace(paper(), preset="coco-paper", data=CocoConfig(splits="paper", text=_PAPER_TEXT))
+    return _paper_on(CocoConfig(splits="paper", text=_PAPER_TEXT), "coco-paper", images=81783)
 
 
 def flickr30k_paper() -> Experiment:
@@ -130,10 +131,17 @@ def flickr30k_paper() -> Experiment:
 
     1,000 of the 25,426 training images are dev here: the paper names none to make choices on.
     """
-    return replace(paper(), preset="flickr30k-paper", data=Flickr30kConfig(splits="paper", text=_PAPER_TEXT))
+    return _paper_on(Flickr30kConfig(splits="paper", text=_PAPER_TEXT), "flickr30k-paper", images=24426)
 
 
 _PAPER_TEXT = CaptionFormConfig(captions="normalised")
+
+
+def _paper_on(data: CocoConfig | Flickr30kConfig, preset: str, *, images: int) -> Experiment:
+    base = paper()
+    steps = 30 * (images // base.train.images_per_step)
+    return replace(base, preset=preset, data=data, train=replace(base.train, steps=steps))
+
 
 PRESETS: Mapping[str, Callable[[], Experiment]] = {
     "scenes": scenes,
