@@ -32,7 +32,7 @@ class TrainConfig:
     device: Literal["auto", "cpu"] = "auto"
     """`auto`: a GPU where there is one."""
     compile: bool = False
-    """Let torch.compile rewrite the step. Worth its minute only on long runs (docs/training.md has the figures)."""
+    """Let torch.compile rewrite the step. It compiles for minutes, so not for a short run (docs/training.md)."""
     ema: float = 0.0
     """Decay per step of an exponential moving average of the weights, which then is what is evaluated and kept, such as
     0.999; 0 averages nothing."""
