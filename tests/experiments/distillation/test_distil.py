@@ -163,3 +163,14 @@ def test_data_of_another_vocabulary_are_refused(teacher: Path, cache: Path, tmp_
     with pytest.raises(ValueError, match="a student says its teacher's words"):
         distil(tmp_path / "other", DistilConfig(), options)
     shutil.rmtree(tmp_path / "other")
+
+
+def test_teacher_of_other_heads_is_refused(teacher: Path, cache: Path, tmp_path: Path) -> None:
+    """What it would say of the training images rests on cross-fit offsets of heads that it does not have."""
+    stored = load_checkpoint(teacher)
+    with torch.no_grad():
+        next(stored.captioner.clip_head.text_projection.parameters()).add_(0.1)
+    save_checkpoint(stored, tmp_path / "other")
+    options = DistilOptions(out=tmp_path / "out", cache=cache, metrics=MetricsConfig())
+    with pytest.raises(ValueError, match="was trained beside other heads than those prepared here"):
+        distil(tmp_path / "other", DistilConfig(), options)

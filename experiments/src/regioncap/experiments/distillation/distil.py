@@ -12,7 +12,7 @@ import torch
 from regioncap.decoder import CaptionTokenizer, Gpt2DecoderConfig, SearchConfig
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.captioner import Captioner
-from regioncap.experiments.checkpoint import load_checkpoint, save_checkpoint, weights_digest
+from regioncap.experiments.checkpoint import experiment_to_go_on, load_checkpoint, save_checkpoint, weights_digest
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import to_dict
 from regioncap.experiments.data.sources import read_data
@@ -29,6 +29,7 @@ from regioncap.experiments.progress import StudyProgress, shown_values
 from regioncap.experiments.scores_file import write_scores
 from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.engine import STATE, Keeping, Trained, fit
+from regioncap.experiments.training.train import check_heads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ def distil(folder: Path, config: DistilConfig, options: DistilOptions) -> dict[s
     if options.out.exists() and any(options.out.iterdir()):
         raise ValueError(f"{options.out} is not empty: choose another --out, or remove it")
     torch.set_num_threads(1)
-    teacher = load_checkpoint(folder)
+    teacher = replace(load_checkpoint(folder), experiment=experiment_to_go_on(folder))
     source = teacher.experiment.data
     source = source if options.data.root is None else replace(source, root=options.data.root)
     experiment = student_experiment(replace(teacher.experiment, data=source), config.decoder, config.train, config.seed)
@@ -82,6 +83,7 @@ def distil(folder: Path, config: DistilConfig, options: DistilOptions) -> dict[s
         encoders = teacher.experiment.encoders.build()
         prepared = prepare(teacher.experiment, read_data(source, options.cache), encoders, options.cache)
         _check_vocabulary(teacher.tokenizer, prepared.tokenizer, folder)
+        check_heads(teacher.captioner, prepared, folder)
         kept = options.cache / "distil" / _digest(weights_digest(folder), prepared.folder.name)
         trained = _train(experiment, config, teacher.captioner, prepared, scorer, kept)
         captioner = trained.captioner

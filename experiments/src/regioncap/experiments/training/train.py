@@ -100,12 +100,7 @@ def _from_checkpoint(experiment: Experiment, folder: Path, prepared: Prepared) -
             f"{len(prepared.detail_bank.words)}, or others: go on from a checkpoint of the same data (--data.root) and "
             "settings"
         )
-    if not _same_heads(stored.captioner, prepared):
-        raise ValueError(
-            f"{folder} was trained beside other heads than those prepared here, whose cross-fit offsets would make its "
-            "training images strangers to it: go on with the cache (--cache), data and encoders that it was trained "
-            "with, or train it anew"
-        )
+    check_heads(stored.captioner, prepared, folder)
     captioner = _built(experiment, prepared)
     try:
         captioner.load_state_dict(stored.captioner.state_dict())
@@ -117,18 +112,27 @@ def _from_checkpoint(experiment: Experiment, folder: Path, prepared: Prepared) -
     return captioner
 
 
-def _same_heads(captioner: Captioner, prepared: Prepared) -> bool:
-    """Whether what no training moves is what was prepared: the CLIP-style head's text side, and keyword heads."""
+def check_heads(captioner: Captioner, prepared: Prepared, folder: Path) -> None:
+    """See that what no training moves is what was prepared: the CLIP-style head's text side, and keyword heads.
+
+    Raises ValueError naming the checkpoint's `folder` if it is not.
+    """
     pairs: list[tuple[nn.Module, nn.Module]] = [
         (captioner.clip_head.text_projection, prepared.clip_head.text_projection)
     ]
     if isinstance(captioner.keyword_heads, KeywordHeads) and prepared.supervision is not None:
         pairs.append((captioner.keyword_heads, prepared.supervision.heads))
-    return all(
+    same = all(
         torch.allclose(own, other, atol=_ROUNDING)
         for ours, theirs in pairs
         for own, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
     )
+    if not same:
+        raise ValueError(
+            f"{folder} was trained beside other heads than those prepared here, whose cross-fit offsets would make its "
+            "training images strangers to it: go on with the cache (--cache), data and encoders that it was trained "
+            "with, or train it anew"
+        )
 
 
 def _built(experiment: Experiment, prepared: Prepared) -> Captioner:
