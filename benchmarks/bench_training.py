@@ -66,7 +66,7 @@ def engine_step(experiment: Experiment, prepared: Prepared, phase: int = 2) -> S
     objective = experiment.objective.build(prepared.lessons, experiment.dim)
     stepper = Stepper(captioner, objective, experiment, prepared, plan, Processes(experiment.train))
     stepper.wrap()
-    return lambda step: stepper(step, "", observe=(step + 1) % REPORT_EVERY == 0)
+    return lambda step: stepper(step, str, observe=(step + 1) % REPORT_EVERY == 0)
 
 
 def bare_step(experiment: Experiment, prepared: Prepared, steps: int) -> Step:

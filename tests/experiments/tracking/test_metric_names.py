@@ -26,7 +26,6 @@ def test_names_of_training_and_scoring_have_their_section() -> None:
         "dev.loss": "dev/loss",
         "dev.loss_shuffled": "dev/loss_shuffled",
         "dev.image_use": "dev/image_use",
-        "dev.ema_cider": "dev/ema_CIDEr",
         "reward.cider": "reward/cider",
         "system/process_memory_megabytes": "system/process_memory_megabytes",
     }

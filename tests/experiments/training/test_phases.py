@@ -13,21 +13,13 @@ from regioncap.encoders import ClipLoraConfig
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.metrics import CaptionScorer, Scores
+from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.length import with_steps
 from regioncap.experiments.training.objectives.caption import CaptionObjectiveConfig
 from regioncap.experiments.training.phases import PhaseConfig, PhasePlan, parameter_groups, set_trainable
 from regioncap.experiments.training.train import train
-
-
-class NoScorer(CaptionScorer):
-    """Where the curve's values do not matter."""
-
-    def score(self, references: Any, candidates: Any, *arguments: Any, **settings: Any) -> Scores:
-        return Scores(corpus={"CIDEr": 0.0}, per_image={}, missing={})
-
 
 STILL = {"clip_head.log_scale", "clip_head.text_projection.weight", "clip_head.text_projection.bias"}
 FIRST_LAYER = {"clip_head.image_layers.0.weight", "clip_head.image_layers.0.bias"}
@@ -206,12 +198,12 @@ def test_frozen_stages_stand_still_and_the_others_do_not(make_captioner: Callabl
 
 
 def test_adapters_of_the_head_train_in_the_place_of_its_layers(
-    tiny: Experiment, prepared: Prepared, tmp_path: Path
+    tiny: Experiment, prepared: Prepared, scorer: CaptionScorer, tmp_path: Path
 ) -> None:
     """LoRA on CLIP as a phase: it moves in the second, its layers in neither; a checkpoint says the same."""
     experiment = replace(tiny, clip_lora=ClipLoraConfig(rank=2), train=replace(tiny.train, lr=1e-2))
     assert experiment.phase2.clip_layers == 2
-    trained = train(experiment, prepared, NoScorer())
+    trained = train(experiment, prepared, scorer)
     before = prepared.clip_head.state_dict()
     head = trained.captioner.clip_head
     adapters = {name: tensor for name, tensor in head.state_dict().items() if ".lora_B" in name}

@@ -80,7 +80,8 @@ class Delivery:
     @property
     def experiment_id(self) -> str:
         """MLflow's id of the experiment."""
-        self.store  # noqa: B018  what makes it known
+        if self._store is None:
+            self.connect()  # what makes it known
         return self._experiment_id
 
     def connect(self) -> MlflowStore:

@@ -12,7 +12,6 @@ from regioncap.experiments.metrics import MEASURES, METRICS
 
 _NAMES = {
     "dev.cider": "dev/CIDEr",
-    "dev.ema_cider": "dev/ema_CIDEr",
     "gate_mean": "guidance/gate_mean",
     "gate_closed": "guidance/gate_closed",
     "scene_entropy": "guidance/scene_entropy",

@@ -180,8 +180,8 @@ class _Run:
         self.history.append({"step": self.steps_made, **values})
         self.report(self.steps_made, values)
 
-    @property
     def _kept(self) -> str:
+        """What a training that stops leaves behind."""
         if self.keeping is None or not self.keeping.state.is_file():
             return "Nothing was saved before it"
         return f"The last state that was saved is whole, in {self.keeping.state.parent}"

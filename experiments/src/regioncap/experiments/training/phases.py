@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal
 
 from torch import nn
 
@@ -55,18 +55,6 @@ class PhaseConfig:
         for name in ("lr", "decoder_lr", "clip_lr"):
             if getattr(self, name) < 0:
                 raise ValueError(f"a phase's {name} must not be negative, got {getattr(self, name)}")
-
-
-@runtime_checkable
-class Phased(Protocol):
-    """A config with two phases and the length of both."""
-
-    phase1: PhaseConfig
-    phase2: PhaseConfig
-    train: TrainConfig
-
-
-PhasedConfig = TypeVar("PhasedConfig", bound=Phased)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

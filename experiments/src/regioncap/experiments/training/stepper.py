@@ -1,6 +1,6 @@
 """One optimiser step over all processes and accumulated parts: draw, forward, backward, clip, check, move."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -61,10 +61,10 @@ class Stepper:
             self.module.compile()
         self._forward = self._processes.wrap(self.module)
 
-    def __call__(self, step: int, kept: str, *, observe: bool) -> tuple[dict[str, float], int]:
+    def __call__(self, step: int, kept: Callable[[], str], *, observe: bool) -> tuple[dict[str, float], int]:
         """Make a step (from 0); returns what it shows, if `observe`, and how many images all processes took.
 
-        Raises TrainingStopped, saying that `kept` is, before a loss or gradient of no use reaches the weights.
+        Raises TrainingStopped, with what `kept` says, before a loss or gradient of no use reaches the weights.
         """
         config, processes = self._config, self._processes
         rows = batch_of(len(self._prepared.train), config.images_per_step, step, self._experiment.seed)
@@ -121,7 +121,7 @@ class Stepper:
         no_sync: AbstractContextManager[Any] = self._processes.accelerator.no_sync(self._forward)
         return no_sync
 
-    def _check(self, step: int, rows: Tensor, sums: Mapping[str, float], norm: float, kept: str) -> None:
+    def _check(self, step: int, rows: Tensor, sums: Mapping[str, float], norm: float, kept: Callable[[], str]) -> None:
         """Stop before the weights take a gradient that would spoil them."""
         total, why = sums["total"], ""
         if not _finite(total) or not (_finite(norm) or self._config.precision == "fp16"):
@@ -132,7 +132,7 @@ class Stepper:
             why = f"the loss is more than {self._config.explode:g} times that of the first step, {self.first_loss:.4g}"
         if why:
             names = [self._prepared.train_images[row].name for row in rows.tolist()]
-            raise loss_failure(step=step + 1, terms=sums, why=why, images=names, config=self._config, kept=kept)
+            raise loss_failure(step=step + 1, terms=sums, why=why, images=names, config=self._config, kept=kept())
 
 
 def _training_images(experiment: Experiment, prepared: Prepared) -> TrainingImages:
