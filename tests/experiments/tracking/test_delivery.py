@@ -11,7 +11,12 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import (
+    BAD_REQUEST,
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_DOES_NOT_EXIST,
+    TEMPORARILY_UNAVAILABLE,
+)
 
 from regioncap.experiments.tracking import StudyTracker, delivery
 from regioncap.experiments.tracking.mlflow_writer import MARK
@@ -220,6 +225,8 @@ def test_only_one_delivers_at_a_time(tracker: StudyTracker, monkeypatch: pytest.
         (MlflowException("x", RESOURCE_DOES_NOT_EXIST), True),
         (MlflowException("x", TEMPORARILY_UNAVAILABLE), False),
         (MlflowException("x"), False),
+        (MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.digest", BAD_REQUEST), False),
+        (MlflowException("(psycopg2.errors.UniqueViolation) duplicate key", BAD_REQUEST), False),
         (ConnectionResetError(), False),
         (OSError(28, "No space left on device"), False),
         (requests.ConnectionError(), False),

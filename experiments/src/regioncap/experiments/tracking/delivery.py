@@ -26,6 +26,8 @@ _TRIES = 8
 _SILENT_S = 2.0
 """A wait that is shorter shows no progress."""
 _POLL_S = 0.05
+_RACED = ("IntegrityError", "UniqueViolation")
+"""SQLite's and PostgreSQL's words in the text of a 400: another process wrote the same row first, as of a data set."""
 _TEMPORARY = (401, 403, 408, 409, 429, 499)
 """Answers that say no, but not for ever: credentials run out, and servers are busy."""
 
@@ -276,6 +278,8 @@ def _is_final(trouble: Exception) -> bool:
     match trouble:
         case RefusedError():
             return True
+        case MlflowException() if any(name in str(trouble) for name in _RACED):
+            return False
         case MlflowException():
             status = trouble.get_http_status_code()  # type: ignore[no-untyped-call]
         case requests.HTTPError() if trouble.response is not None:
