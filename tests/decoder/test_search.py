@@ -144,6 +144,7 @@ def test_every_field_is_read(small: Any, ours: Any, base: SearchConfig, change: 
         ({"greedy_tokens": -1}, r"search\.greedy_tokens must be at least 0, got -1"),
         ({"captions": 0}, r"search\.captions must be at least 1, got 0"),
         ({"diversity": -1.0}, r"search\.diversity must be at least 0, got -1"),
+        ({"word_strength": -0.5}, r"search\.word_strength must be at least 0, got -0\.5"),
         ({"no_repeat_ngram": -1}, r"search\.no_repeat_ngram must be at least 0, got -1"),
         ({"min_new_tokens": 9, "max_new_tokens": 5}, r"min_new_tokens is 9, more than search\.max_new_tokens, 5"),
         ({"temperature": 0.0}, r"search\.temperature must be positive, got 0"),

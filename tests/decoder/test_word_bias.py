@@ -250,6 +250,19 @@ def test_the_rest_of_a_decoder_starts_from_the_same_numbers():
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_a_strength_is_a_bias_so_many_times_as_large(seed: int):
+    decoder, (prefix, valid, bias) = small(seed), prefixes(seed)
+    stronger = replace(PLAIN, word_strength=1.7)
+    found = search(decoder.incremental(), prefix, valid, stronger, UNSAID, bias=bias)
+    want = search(decoder.incremental(), prefix, valid, PLAIN, UNSAID, bias=bias * 1.7)
+    assert torch.equal(found.tokens, want.tokens)
+    assert torch.equal(found.scores, want.scores)
+    silenced = search(decoder.incremental(), prefix, valid, replace(PLAIN, word_strength=0.0), UNSAID, bias=bias)
+    assert torch.equal(silenced.tokens, search(decoder.incremental(), prefix, valid, PLAIN, UNSAID).tokens)
+    assert not torch.equal(found.tokens, silenced.tokens)
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_a_bias_of_zero_is_none_and_the_null_stage_heeds_none(seed: int):
     decoder, plain = small(seed), small(seed, NoWordBiasConfig())
     (prefix, valid, bias), given = prefixes(), captions()

@@ -81,6 +81,19 @@ def test_evidence_is_what_guidance_chose_and_the_decoder_heeded(
             assert word.probability == pytest.approx(generated.probabilities[image][at][1], rel=1e-5)
 
 
+def test_what_is_explained_is_told_as_strongly_as_what_was_searched(
+    make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
+) -> None:
+    captioner = make_captioner("+graph+guidance")
+    _, generated, found = look(captioner, prepared, replace(tiny.search, word_strength=3.0))
+    with torch.inference_mode():
+        told = captioner.condition(prepared.dev.images(torch.arange(IMAGES))).prefix.bias
+    assert told is not None
+    assert generated.prefix.bias is not None
+    torch.testing.assert_close(generated.prefix.bias, 3 * told)
+    assert any(word.bias for evidence in found for word in evidence.words)
+
+
 def test_without_words_there_are_none_and_without_region_tokens_no_region_is_heeded(
     make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
 ) -> None:

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,6 +31,7 @@ class Generated:
     probabilities: tuple[tuple[tuple[str, float], ...], ...]
     """Of each image's best caption: its tokens, the end among them, and the probability of each."""
     prefix: Prefix
+    """Its word bias is as strong as the search took it (`search.word_strength`)."""
     guidance: Guidance
     regions: EnhancedRegions
     boxes: Float[Tensor, "B N 4"]
@@ -62,11 +63,15 @@ class CaptionGenerator:
             alternatives=alternatives,
             captions=captions,
             probabilities=tuple(self._probabilities(captions, image) for image in range(len(names))),
-            prefix=condition.prefix,
+            prefix=self._told(condition.prefix),
             guidance=condition.guidance,
             regions=condition.regions,
             boxes=condition.adapted.boxes,
         )
+
+    def _told(self, prefix: Prefix) -> Prefix:
+        """What an explanation has to read, for it to be of the search."""
+        return prefix if prefix.bias is None else replace(prefix, bias=prefix.bias * self._config.word_strength)
 
     def from_prefix(self, prefix: Prefix, names: Sequence[str]) -> tuple[Captions, tuple[tuple[str, ...], ...]]:
         """The search alone: captions of each image, as tokens and as texts, the best first."""

@@ -43,6 +43,9 @@ class SearchConfig:
     """When a beam search ends: `heuristic`, when the best open beam, were it to end now, could not displace the worst
     ended caption; `first`, when `beams` captions have ended; `never`, when no open beam could do so at the length that
     suits it best. transformers' False, True and "never"."""
+    word_strength: float = 1.0
+    """What the bias of an image's words is multiplied by, beside what training made of it; 0 tells nothing. Training
+    feeds true words, which need less telling: a search may gain by more (docs/quality.md)."""
     no_repeat_ngram: int = 0
     """No n-gram of this many tokens appears twice in a caption; 0 allows all."""
     bad_words: tuple[str, ...] = ()
@@ -61,7 +64,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         least = {"greedy_tokens": 0, "beams": 1, "captions": 1, "max_new_tokens": 1, "min_new_tokens": 0}
-        for name, minimum in {**least, "no_repeat_ngram": 0, "diversity": 0}.items():
+        for name, minimum in {**least, "no_repeat_ngram": 0, "diversity": 0, "word_strength": 0}.items():
             if not getattr(self, name) >= minimum:
                 raise ValueError(f"search.{name} must be at least {minimum}, got {getattr(self, name)}")
         if self.min_new_tokens > self.max_new_tokens:
@@ -130,7 +133,8 @@ def search(
         least=config.min_new_tokens,
         no_repeat_ngram=config.no_repeat_ngram,
     )
-    logits, state = decoder.prefill(prefix, valid, added, wording.prompt, bias)
+    told = None if bias is None else bias * config.word_strength
+    logits, state = decoder.prefill(prefix, valid, added, wording.prompt, told)
     begun = Underway(
         images=torch.arange(len(prefix), device=prefix.device),
         tokens=torch.zeros(len(prefix), 0, dtype=torch.long, device=prefix.device),
