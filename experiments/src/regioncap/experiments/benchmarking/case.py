@@ -1,0 +1,119 @@
+"""One benchmark case from what it builds to its record."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from regioncap.experiments.benchmarking.flops import count_flops
+from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE, Call, percentile, synchronised
+from regioncap.experiments.benchmarking.memory import MEMORY, Plain, peak_mib
+from regioncap.experiments.benchmarking.peak import matmul_peak
+from regioncap.experiments.benchmarking.record import Point, Ratio, StageRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a case does, built: weights and inputs are there."""
+
+    call: Call
+    images: int
+    """Images (for text encoders and metrics: captions) that one call takes."""
+    sizes: Mapping[str, int | float | str]
+    """Everything else that the cost depends on, by the names of DESIGN's notation."""
+    modules: tuple[nn.Module, ...] = ()
+    """Whose parameters it works with."""
+
+    def __call__(self) -> object:
+        """Make the call."""
+        return self.call()
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the weights of the modules, each counted once."""
+        own = {id(weight): weight.numel() for module in self.modules for weight in module.parameters()}
+        return sum(own.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One case of one stage."""
+
+    stage: str
+    name: str
+    make: Callable[..., Work]
+    """Stands at the top of its module, so that a fresh process can build the work again."""
+    arguments: tuple[Plain, ...] = ()
+    pipeline: bool = False
+    """A step of the pipeline at Table 2's sizes."""
+    null: bool = False
+    """The stage's null form."""
+    point: Point | None = None
+    seconds: float = 1.0
+    """About so long it is timed, in `rounds` at least and at most."""
+    rounds: tuple[int, int] = (3, 31)
+    memory: bool = True
+    """Whether its peak memory is measured, which builds it once more."""
+
+    @property
+    def id(self) -> str:
+        """Names the case in a test's name."""
+        at = "" if self.point is None else f", {self.point.axis} {self.point.value:g}"
+        return f"{self.stage}, {self.name}{at}"
+
+
+@runtime_checkable
+class Benchmark(Protocol):
+    """pytest-benchmark's fixture, as far as it is needed."""
+
+    group: str | None
+    extra_info: dict[str, Any]
+    stats: Any
+
+    def pedantic(self, target: Call, *, rounds: int, warmup_rounds: int) -> object:
+        """Make so many rounds of one call each."""
+        ...
+
+
+def run_case(benchmark: Benchmark, case: Case, *, ratios: tuple[Ratio, ...] = ()) -> StageRecord:
+    """Time a case on one thread by the fixture, count, measure its memory, and keep the record with the fixture.
+
+    The test wants `@pytest.mark.benchmark(timer=CLOCK)`. The first call, which is not timed, warms up.
+    """
+    torch.set_num_threads(1)
+    work = case.make(*case.arguments)
+    flops = count_flops(work.call)  # warms up, too
+    started = CLOCK()
+    synchronised(work.call)
+    once = CLOCK() - started
+    rounds = max(case.rounds[0], min(case.rounds[1], round(case.seconds / max(once, 1e-9))))
+    benchmark.group = case.stage
+    benchmark.pedantic(lambda: synchronised(work.call), rounds=rounds, warmup_rounds=0)
+    record = recorded(case, work, benchmark.stats.stats.data, flops=flops)
+    del work  # its weights are not for the fresh process to have a second time in memory
+    record = replace(record, ratios=ratios, peak_mib=peak_mib(case.make, *case.arguments) if case.memory else None)
+    benchmark.extra_info["record"] = record.to_dict()
+    return record
+
+
+def recorded(case: Case, work: Work, seconds: list[float], *, flops: float | None) -> StageRecord:
+    """The record of a case from the seconds of its rounds."""
+    p50, p95 = percentile(seconds, 0.5), percentile(seconds, 0.95)
+    return StageRecord(
+        stage=case.stage,
+        case=case.name,
+        device=DEVICE,
+        images=work.images,
+        sizes=dict(work.sizes),
+        p50_s=p50,
+        p95_s=p95,
+        memory=MEMORY,
+        parameters=work.parameters,
+        flops=flops,
+        peak_share=None if flops is None else flops / p50 / matmul_peak(),
+        null=case.null,
+        pipeline=case.pipeline,
+        point=case.point,
+    )
