@@ -1,0 +1,152 @@
+"""A whole run over a checkout of two small files: real subprocesses, real JSON of pytest-benchmark."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regioncap.experiments.benchmarking import run as run_module
+from regioncap.experiments.benchmarking.results import BenchResults, read_results
+from regioncap.experiments.benchmarking.run import RunOptions, run_benchmarks
+from regioncap.experiments.benchmarking.suite import find_benchmarks, select
+
+BENCH = """
+from pathlib import Path
+
+import pytest
+
+RECORD = dict(
+    stage="{stage}", device="cpu", images=8, sizes={{"dim": 4}}, p95_s=1.0, peak_mib=None, memory="rss", parameters=0,
+    flops=None, peak_share=None, null=False, pipeline=False, point=None, ratios=[], images_per_s=1.0,
+)
+
+
+def test_quick(benchmark):
+    with (Path(__file__).parent / "calls.txt").open("a") as calls:
+        calls.write("{stage}\\n")
+    benchmark.pedantic(lambda: sum(range(1000)), rounds=4)
+    benchmark.extra_info["record"] = RECORD | dict(case="quick", p50_s=benchmark.stats.stats.median)
+
+
+@pytest.mark.slow
+def test_slow(benchmark):
+    benchmark.pedantic(lambda: sum(range(1000)), rounds=4)
+    benchmark.extra_info["record"] = RECORD | dict(case="slow", p50_s=benchmark.stats.stats.median)
+
+
+def test_no_benchmark():
+    raise AssertionError("only benchmarks are run")
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout that this process works in."""
+    folder = tmp_path / "checkout" / "benchmarks"
+    folder.mkdir(parents=True)
+    (folder.parent / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["slow: takes minutes"]\n')
+    for stage in ("graph", "decoder"):
+        (folder / f"bench_{stage}.py").write_text(BENCH.format(stage=stage))
+    (folder / "bench_by_hand.py").write_text("print('no tests here')")
+    monkeypatch.chdir(folder.parent)
+    return folder.parent
+
+
+@pytest.fixture
+def calls(checkout: Path) -> Callable[[], list[str]]:
+    """The benchmarks that ran, in order."""
+    file = checkout / "benchmarks" / "calls.txt"
+    return lambda: file.read_text().split() if file.is_file() else []
+
+
+def test_every_file_is_measured_and_slow_ones_in_the_full_set_alone(checkout: Path) -> None:
+    results = run_benchmarks(RunOptions())
+    assert results == read_results(Path("runs/bench"))
+    assert [case.name for case in results.cases] == ["decoder: quick", "graph: quick"]
+    assert all(
+        len(case.rounds) == 4 and case.record.p50_s == pytest.approx(sorted(case.rounds)[1], rel=1)
+        for case in results.cases
+    )
+    assert set(results.seconds) == {"bench_graph.py", "bench_decoder.py"}
+    assert results.failed == {}
+    full = run_benchmarks(RunOptions(set="full", only=("graph",)))
+    assert [case.name for case in full.cases] == ["graph: quick", "graph: slow"]
+    assert read_results(Path("runs/bench-graph")) == full  # and the run of all is still there
+    assert len(read_results(Path("runs/bench")).cases) == 2
+
+
+def test_a_run_that_was_stopped_goes_on(
+    checkout: Path, calls: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = run_module.run_file
+
+    def stopped(file: Path, *rest: Any) -> str:
+        if file.stem == "bench_graph":
+            raise KeyboardInterrupt
+        return real(file, *rest)
+
+    monkeypatch.setattr(run_module, "run_file", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmarks(RunOptions())
+    assert calls() == ["decoder"]
+    monkeypatch.setattr(run_module, "run_file", real)
+    results = run_benchmarks(RunOptions())
+    assert calls() == ["decoder", "graph"]
+    assert len(results.cases) == 2
+    run_benchmarks(RunOptions())  # a finished run is measured anew
+    assert calls() == ["decoder", "graph"] * 2
+
+
+def test_what_was_measured_of_other_sources_is_measured_again(
+    checkout: Path, calls: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_a_run_that_was_stopped_goes_on(checkout, calls, monkeypatch)
+    state = checkout / "runs" / "bench" / "unfinished.json"
+    assert not state.exists()
+    state.write_text(json.dumps({"key": "of other sources", "started": "then", "seconds": {"bench_graph.py": 1.0}}))
+    before = len(calls())
+    assert run_benchmarks(RunOptions()).started != "then"
+    assert len(calls()) == before + 2
+
+
+def test_a_file_that_fails_is_named_and_the_others_are_kept(checkout: Path, calls: Callable[[], list[str]]) -> None:
+    broken = checkout / "benchmarks" / "bench_graph.py"
+    broken.write_text(broken.read_text().replace("sum(range(1000))", "1 / 0", 1))
+    results = run_benchmarks(RunOptions())
+    assert [case.name for case in results.cases] == ["decoder: quick"]
+    assert "ZeroDivisionError" in results.failed["bench_graph.py"]
+    assert "bench_graph.log" in results.failed["bench_graph.py"]
+    run_benchmarks(RunOptions())
+    assert calls() == ["decoder", "graph", "graph"]  # only the one that failed is run again
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No checkout anywhere."""
+    monkeypatch.setattr("regioncap.experiments.benchmarking.suite.__file__", str(tmp_path / "suite.py"))
+    return
+
+
+def test_outside_a_checkout_it_says_where_it_looked(outside: None, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"no benchmarks/bench_\*\.py in {tmp_path}.*inside a checkout"):
+        find_benchmarks(tmp_path)
+
+
+def test_only_names_files_as_people_call_them(checkout: Path) -> None:
+    folder = find_benchmarks()
+    assert folder == (checkout / "benchmarks").resolve()
+    for word in ("graph", "bench_graph.py", "bench_graph"):
+        assert [file.name for file in select(folder, [word])] == ["bench_graph.py"]
+    with pytest.raises(ValueError, match=r"--only by-hand: .* has no bench_by_hand\.py; there are decoder, graph"):
+        select(folder, ["by-hand"])
+
+
+def test_busy_machine_is_said(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0))
+    results: BenchResults = run_benchmarks(RunOptions(only=("graph",)))
+    assert results.machine.busy
+    assert "the machine is busy (load 1000.0 on" in capsys.readouterr().out
