@@ -1,0 +1,33 @@
+"""Memory over the time of a trace, with the stages below it."""
+
+from matplotlib.figure import Figure
+
+from regioncap.experiments.benchmarking.figures import COLOURS
+from regioncap.experiments.profiling.trace import MemoryCurve
+
+
+def memory_figure(memory: MemoryCurve) -> Figure:
+    """What torch holds beyond the start, and which stage runs: an inner stage is drawn over the one around it."""
+    figure = Figure(figsize=(10, 4), layout="constrained", facecolor="white")
+    curve, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+    curve.step(memory.seconds, memory.mib, where="post", color="#2f6db3", linewidth=1)
+    curve.fill_between(memory.seconds, memory.mib, step="post", color="#2f6db3", alpha=0.15)
+    curve.set_ylabel(f"{memory.device} MiB since the start")
+    if memory.mib:
+        top = max(range(len(memory.mib)), key=memory.mib.__getitem__)
+        curve.annotate(
+            f"{memory.mib[top]:,.0f} MiB", (memory.seconds[top], memory.mib[top]),
+            xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9,
+        )  # fmt: skip
+        curve.margins(y=0.12)
+    names = list(dict.fromkeys(stage for stage, _, _ in memory.stages))
+    for number, name in enumerate(names):
+        spans = [(start, end - start) for stage, start, end in memory.stages if stage == name]
+        below.broken_barh(spans, (0, 1), color=COLOURS[number % len(COLOURS)], label=name, zorder=number)
+    below.set_yticks([])
+    below.set_xlabel("seconds of the trace (the profiler slows small operators)")
+    for axes in (curve, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    if names:
+        figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return figure
