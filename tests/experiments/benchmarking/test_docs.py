@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from regioncap.experiments.benchmarking.curves import curves_of
-from regioncap.experiments.benchmarking.docs import fill_document, measured_parts
+from regioncap.experiments.benchmarking.docs import exponent_table, fill_document, measured_parts
 from regioncap.experiments.benchmarking.record import STAGES
 from regioncap.experiments.benchmarking.tables import all_tables, stage_tables
 
@@ -17,7 +16,8 @@ Invent = Callable[..., Any]
 def test_marks_are_filled_again_and_again_and_the_rest_stays(invent_bench: Invent, tmp_path: Path) -> None:
     document = tmp_path / "performance.md"
     document.write_text(
-        "# Title\n\n<!-- measured: answer -->\n<!-- end -->\n\nBetween.\n\n<!-- measured: peers -->\nold\n<!-- end -->\nLast.\n"
+        "# Title\n\n<!-- measured: answer -->\n<!-- end -->\n\nBetween.\n\n"
+        "<!-- measured: peers -->\nold\n<!-- end -->\nLast.\n"
     )
     assert fill_document(document, invent_bench()) == ["answer", "peers"]
     once = document.read_text()
@@ -27,7 +27,8 @@ def test_marks_are_filled_again_and_again_and_the_rest_stays(invent_bench: Inven
     assert once.endswith("<!-- end -->\nLast.\n")
     fill_document(document, invent_bench())
     assert document.read_text() == once
-    assert (tmp_path / "performance.png").stat().st_size > 1000
+    for picture in ("performance.png", "performance-regions.png"):
+        assert (tmp_path / picture).stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -66,9 +67,7 @@ def test_tables_have_every_case_but_points_of_curves(invent_bench: Invent) -> No
     assert "| graph: GAT | PyG | time | 1.50 | 1.40 to 1.60 |" in measured_parts(results)["peers"]
 
 
-def test_exponents_are_the_slopes_of_powers(invent_bench: Invent, record_of: Invent) -> None:
-    time, memory = curves_of([case.record for case in invent_bench().cases])
-    assert (time.axis, time.quantity, time.exponent) == ("regions", "time", pytest.approx(2.0))
-    assert memory.exponent == pytest.approx(1.0)
-    assert memory.points == ((10.0, 5.0), (100.0, 50.0), (1000.0, 500.0))
-    assert curves_of([record_of()]) == []
+def test_curves_have_a_row_with_their_ends_and_exponents(invent_bench: Invent) -> None:
+    time, memory = exponent_table(invent_bench()).rows
+    assert time == ("GAT", "regions", "time", "10 to 1000", "0.1 to 1e+03", "2.00 ± 0.00", "2.00 ± 0.00")
+    assert memory == ("GAT", "regions", "memory", "10 to 1000", "5 to 500", "1.00 ± 0.00", "1.00 ± 0.00")

@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
-from regioncap.experiments.benchmarking.curves import curves_of
 from regioncap.experiments.benchmarking.figures import pipeline_figure
 from regioncap.experiments.benchmarking.pipeline import pipeline_of
 from regioncap.experiments.benchmarking.results import BenchResults
+from regioncap.experiments.benchmarking.scaling import Curve, Exponent, curves
+from regioncap.experiments.benchmarking.scaling_figure import draw_axis
 from regioncap.experiments.benchmarking.tables import pipeline_table, ratio_table, stage_tables
 from regioncap.experiments.reporting.tables import ReportTable, markdown
 from regioncap.experiments.scoring.whole_file import write_whole
@@ -35,16 +36,19 @@ def exponent_table(results: BenchResults) -> ReportTable:
             curve.axis,
             curve.quantity,
             f"{curve.points[0][0]:g} to {curve.points[-1][0]:g}",
-            f"{curve.points[0][1]:,.3g} to {curve.points[-1][1]:,.3g}",
-            "–" if curve.exponent is None else f"{curve.exponent:.2f}",
+            _ends(curve),
+            _fit(curve.exponent),
+            _fit(curve.last),
         )
-        for curve in curves_of([case.record for case in results.cases])
+        for curve in curves([case.record for case in results.cases])
     )
-    return ReportTable(title="Scale", head=("curve", "over", "of", "from, to", "ms or MiB", "exponent"), rows=rows)
+    head = ("curve", "over", "of", "from, to", "ms or MiB", "exponent", "of the last three")
+    return ReportTable(title="Scale", head=head, rows=rows)
 
 
 def fill_document(document: Path, results: BenchResults) -> list[str]:
-    """Write the parts between `<!-- measured: NAME -->` and `<!-- end -->`, and the pipeline's picture beside it.
+    """Write the parts between `<!-- measured: NAME -->` and `<!-- end -->`, and pictures beside the document: of the
+    pipeline `NAME.png`, of every axis of the curves `NAME-AXIS.png`.
 
     Returns the names of the marks that were filled. Raises ValueError if the document has no mark, or an unknown one.
     """
@@ -66,7 +70,20 @@ def fill_document(document: Path, results: BenchResults) -> list[str]:
     write_whole(document, text)
     if (pipeline := pipeline_of(results)) is not None:
         pipeline_figure(pipeline).savefig(document.with_suffix(".png"), dpi=120)
+    lines = curves([case.record for case in results.cases])
+    for axis in dict.fromkeys(curve.axis for curve in lines):
+        name = f"{document.stem}-{axis.replace(' ', '-').lower()}.png"
+        draw_axis(lines, axis).savefig(document.with_name(name), dpi=100)
     return names
+
+
+def _ends(curve: Curve) -> str:
+    first, last = ((1000 if curve.quantity == "time" else 1) * curve.points[place][1] for place in (0, -1))
+    return f"{first:,.3g} to {last:,.3g}"
+
+
+def _fit(exponent: Exponent | None) -> str:
+    return "–" if exponent is None else f"{exponent.slope:.2f} ± {exponent.error:.2f}"
 
 
 def _plain(table: ReportTable) -> str:

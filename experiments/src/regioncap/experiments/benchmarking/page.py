@@ -4,10 +4,10 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
-from regioncap.experiments.benchmarking.curves import Curve, curves_of
 from regioncap.experiments.benchmarking.pipeline import ENCODERS, Pipeline, pipeline_of
 from regioncap.experiments.benchmarking.record import STAGES
 from regioncap.experiments.benchmarking.results import BenchResults, by_stage
+from regioncap.experiments.benchmarking.scaling import Curve, curves
 from regioncap.experiments.benchmarking.tables import stage_tables
 from regioncap.experiments.scoring.page import ASSETS, fill_page
 
@@ -87,19 +87,24 @@ def _ratios(results: BenchResults) -> list[dict[str, Any]]:
 
 def _axes(results: BenchResults) -> list[dict[str, Any]]:
     """Axis -> a figure for time and one for memory."""
-    curves = curves_of([case.record for case in results.cases])
+    lines = curves([case.record for case in results.cases])
     return [
         {
             "axis": axis,
             "quantities": [
                 {"quantity": text, "curves": [_curve(curve) for curve in own]}
                 for quantity, text in _QUANTITIES.items()
-                if (own := [curve for curve in curves if (curve.axis, curve.quantity) == (axis, quantity)])
+                if (own := [curve for curve in lines if (curve.axis, curve.quantity) == (axis, quantity)])
             ],
         }
-        for axis in dict.fromkeys(curve.axis for curve in curves)
+        for axis in dict.fromkeys(curve.axis for curve in lines)
     ]
 
 
 def _curve(curve: Curve) -> dict[str, Any]:
-    return {"name": curve.name, "exponent": curve.exponent, "points": curve.points}
+    scale = 1000 if curve.quantity == "time" else 1
+    return {
+        "name": curve.name,
+        "exponent": None if curve.exponent is None else {"slope": curve.exponent.slope, "error": curve.exponent.error},
+        "points": [[size, scale * value] for size, value in curve.points],
+    }

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from regioncap.experiments.profiling.measured import Timed
-from regioncap.experiments.profiling.spans import LOADING, Spans
+from regioncap.experiments.profiling.spans import Spans
 from regioncap.experiments.profiling.trace import Trace, traced
 
 
@@ -15,10 +15,15 @@ class Enough(Exception):
 
 
 class Clockwork:
-    """`tick` is called after every unit of `images`; it moves from warming up to timing to tracing, into `file`."""
+    """`tick` is called after every unit of `images`; it moves from warming up to timing to tracing, into `file`.
 
-    def __init__(self, spans: Spans, *, warm_up: int, timed: int, traced_units: int, images: int, file: Path) -> None:
-        self._spans, self._file, self._images = spans, file, images
+    `waiting` is the stage that gets data: the others have to wait for it.
+    """
+
+    def __init__(
+        self, spans: Spans, *, warm_up: int, timed: int, traced_units: int, images: int, waiting: str, file: Path
+    ) -> None:
+        self._spans, self._file, self._images, self._waiting = spans, file, images, waiting
         self._warm_up, self._timed, self._traced = warm_up, timed, traced_units
         self._done, self._started = 0, 0.0
         self._profiler = ExitStack()
@@ -47,14 +52,14 @@ class Clockwork:
         self._spans.kept.clear()
         self._started = time.perf_counter()
 
-    def end(self, units: int, images: int, *, waiting: str = LOADING, threads: int = 1) -> None:
-        """It was so much; `waiting` is the stage that gets data."""
+    def end(self, units: int, images: int, *, threads: int = 1) -> None:
+        """It was so much."""
         self.timed = Timed(
             units=units,
             images=images,
             wall_s=time.perf_counter() - self._started,
             seconds=self._spans.seconds(),
-            waiting_s=self._spans.total(waiting),
+            waiting_s=self._spans.total(self._waiting),
             threads=threads,
         )
 

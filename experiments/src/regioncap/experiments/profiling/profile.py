@@ -6,13 +6,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from regioncap.encoders import ImageEncoder
 from regioncap.experiments.benchmarking import table2
 from regioncap.experiments.benchmarking.machine import cores
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.profiling.clockwork import Clockwork
 from regioncap.experiments.profiling.measured import Profile, What
 from regioncap.experiments.profiling.report import write_profile
-from regioncap.experiments.profiling.spans import Spans
+from regioncap.experiments.profiling.spans import LOADING, Spans
 from regioncap.experiments.profiling.subjects import (
     Captioning,
     fresh_captioning,
@@ -75,6 +76,7 @@ def profile_subject(
             timed=options.units,
             traced_units=options.traced,
             images=images,
+            waiting=LOADING if what == "train" else "preprocessing",
             file=options.out / TRACE,
         )
         notes: tuple[str, ...] = ()
@@ -101,7 +103,8 @@ def profile_subject(
                     traced_batches=options.traced,
                     device=device,
                 )
-    assert work.timed is not None and work.trace is not None
+    assert work.timed is not None
+    assert work.trace is not None
     profile = Profile(
         what=what,
         subject=subject,
@@ -127,7 +130,7 @@ def _captioning(
 
 def _encoding(
     experiment: Experiment, options: ProfileOptions, cache: Path, drawn: Path
-) -> tuple[table2.ImageEncoder, tuple[Path, ...], Experiment]:
+) -> tuple[ImageEncoder, tuple[Path, ...], Experiment]:
     if has_random_weights(experiment):
         return table2.encoders(), tuple(table2.photographs(drawn, options.batch)), experiment
     files, experiment = pictures_of(experiment, cache)

@@ -37,8 +37,9 @@ def stage_table(profile: Profile) -> ReportTable:
     )
     covered = timed.busy_s / (timed.wall_s * timed.threads)
     note = (
-        f"{timed.units} units ({timed.images} images) on {profile.device}, {timed.threads} threads, in {timed.wall_s:.2f} s "
-        f"of wall time, {timed.images / timed.wall_s:.1f} images/s, without the profiler; stages cover {covered:.0%} of it."
+        f"{timed.images} images on {profile.device} in {timed.wall_s:.2f} s of wall time ({timed.units} x "
+        f"{profile.unit}, {timed.threads} threads, {timed.images / timed.wall_s:.1f} images/s), no profiler; the stages "
+        f"cover {covered:.0%} of it."
     )
     return ReportTable(title="Stages", head=("stage", f"ms a {profile.unit}", "share"), rows=rows, note=note)
 
@@ -53,11 +54,7 @@ def stall_text(profile: Profile) -> str:
         case "encode":
             got = f"takes {waiting:.2f} ms of reading and resizing and {rest:.2f} ms of computing, over all threads"
         case "caption":
-            load = 1000 * timed.seconds.get("preprocessing", 0.0) / timed.units
-            busy = 1000 * timed.busy_s / timed.units
-            return (
-                f"a batch takes {load:.2f} ms of reading pictures, during which nothing is computed, of {busy:.2f} ms"
-            )
+            got = f"waits {waiting:.2f} ms for its pictures, which are read one by one, and computes {rest:.2f} ms"
     return f"a {profile.unit} {got}: {timed.waiting:.1%} waiting"
 
 
@@ -66,6 +63,7 @@ def operator_tables(profile: Profile) -> list[ReportTable]:
     by_stage: dict[str, list[tuple[str, int, float]]] = {}
     for operator in profile.trace.operators:
         by_stage.setdefault(operator.stage, []).append((operator.name, operator.calls, operator.ms))
+    units = profile.traced_units
     whole = sum(operator.ms for operator in profile.trace.operators) or 1.0
     sums = {stage: sum(ms for _, _, ms in own) for stage, own in by_stage.items()}
     return [
@@ -73,12 +71,7 @@ def operator_tables(profile: Profile) -> list[ReportTable]:
             title=f"{stage}, {sums[stage] / whole:.1%}",
             head=("operator", f"calls a {profile.unit}", f"ms a {profile.unit}", "of the stage"),
             rows=tuple(
-                (
-                    name,
-                    f"{calls / profile.traced_units:,.0f}",
-                    f"{ms / profile.traced_units:,.3f}",
-                    f"{_share(ms, sums[stage]):.0%}",
-                )
+                (name, f"{calls / units:,.0f}", f"{ms / units:,.3f}", f"{_share(ms, sums[stage]):.0%}")
                 for name, calls, ms in by_stage[stage][:_TOP]
             ),
         )

@@ -71,6 +71,8 @@ class Span:
     total_s: float
     own_s: float
     """Without the spans within it."""
+    outermost: bool
+    """Whether it is in no other span of its stage."""
 
 
 class Spans:
@@ -104,14 +106,17 @@ class Spans:
 
     def total(self, stage: str) -> float:
         """Seconds of a stage with the spans within it."""
-        return sum(span.total_s for span in self.kept if span.stage == stage)
+        return sum(span.total_s for span in self.kept if span.stage == stage and span.outermost)
 
     @contextmanager
     def span(self, stage: str) -> Iterator[None]:
         """Whatever is done within belongs to the stage."""
         inner: list[float] = getattr(self._open, "inner", [])
-        self._open.inner = inner
+        around: list[str] = getattr(self._open, "around", [])
+        self._open.inner, self._open.around = inner, around
+        outermost = stage not in around
         inner.append(0.0)
+        around.append(stage)
         self._synchronise()
         start = time.perf_counter()
         try:
@@ -121,9 +126,13 @@ class Spans:
             self._synchronise()
             total = time.perf_counter() - start
             own = total - inner.pop()
+            around.pop()
             if inner:
                 inner[-1] += total
-            self.kept.append(Span(stage=stage, thread=threading.get_ident(), start_s=start, total_s=total, own_s=own))
+            thread = threading.get_ident()
+            self.kept.append(
+                Span(stage=stage, thread=thread, start_s=start, total_s=total, own_s=own, outermost=outermost)
+            )
 
     def _wrapped(self, call: Callable[..., Any], stage: str) -> Callable[..., Any]:
         @wraps(call)

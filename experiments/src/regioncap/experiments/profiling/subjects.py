@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from regioncap.decoder import CaptionTokenizer
-from regioncap.encoders import ImageEncoder
+from regioncap.encoders import ClipEncoder, ImageEncoder
 from regioncap.encoders.store import ExtractConfig, extract
 from regioncap.experiments.benchmarking import table2
 from regioncap.experiments.captioner import Captioner
@@ -82,7 +82,7 @@ def random_captioning(experiment: Experiment, folder: Path, images: int) -> Capt
     # Stored weights of the decoder are not asked for: its shape is the preset's.
     experiment = replace(experiment, decoder=replace(experiment.decoder, weights=None))
     encoder = table2.encoders()
-    assert isinstance(encoder.whole, table2.ClipEncoder)
+    assert isinstance(encoder.whole, ClipEncoder)
     return Captioning(
         captioner=table2.captioner(encoder.whole, settings=experiment),
         tokenizer=table2.tokenizer(),
@@ -147,7 +147,7 @@ def run_encoding(
         extract({"0": files[0]}, own, Path(folder), "warm-up", ExtractConfig(batch_size=1, threads=1))
         work.begin()
         extract(pictures, own, Path(folder), "profile", ExtractConfig(batch_size=batch, threads=threads))
-        work.end(batches, batch * batches, waiting="preprocessing", threads=threads)
+        work.end(batches, batch * batches, threads=threads)
     with suppress(Enough), work.tracing(traced_batches):
         for start in count(0, batch):
             pixels = [own.load(file) for file in _cycled(files, start, batch)]

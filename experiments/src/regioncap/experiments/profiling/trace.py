@@ -105,9 +105,8 @@ def memory_of(events: list[dict[str, Any]]) -> MemoryCurve:
     """From a trace's events: what was allocated less what was freed, of the GPU where there is one."""
     moves = [event for event in events if event.get("name") == _MEMORY]
     on_gpu = any(event["args"]["Device Type"] for event in moves)
-    moves = sorted(
-        (event for event in moves if bool(event["args"]["Device Type"]) == on_gpu), key=lambda own: own["ts"]
-    )
+    moves = [event for event in moves if bool(event["args"]["Device Type"]) == on_gpu]
+    moves.sort(key=lambda event: event["ts"])
     spans = [event for event in events if event.get("ph") == "X" and str(event.get("name")).startswith(PREFIX)]
     spans = [event for event in spans if event.get("cat") == "user_annotation"]
     start = min((event["ts"] for event in (*moves, *spans)), default=0.0)

@@ -62,8 +62,8 @@ def _waits_for_encoder(seen: _Seen) -> str:
     if share < _STALLS or seen.fields.get("images.encode") != "each-step":
         return ""
     return (
-        f"training waits {share:.0%} of the time for pictures that are read and encoded at every step: encode them once "
-        "(`regioncap extract`, --images.encode once), which gives up augmentation"
+        f"training waits {share:.0%} of the time for pictures that are read and encoded at every step: encode them "
+        "once (`regioncap extract`, --images.encode once), which gives up augmentation"
     )
 
 
@@ -73,8 +73,8 @@ def _waits_for_store(seen: _Seen) -> str:
     if share < _STALLS:
         return ""
     return (
-        f"training waits {share:.0%} of the time for stored features: put the store on a local disk, or make it smaller "
-        "with fewer regions an image"
+        f"training waits {share:.0%} of the time for stored features: put the store on a local disk, or make it "
+        "smaller with fewer regions an image"
     )
 
 
@@ -122,8 +122,8 @@ def _encoders_caption(seen: _Seen) -> str:
     flag = seen.flag("encoders.image.precision", "encoders.regions.precision")
     half = f"; {flag} bfloat16 for new ones" if flag and seen.fields[flag[2:]] == "float32" else ""
     return (
-        f"the encoders take {share:.0%} of the time, the {slowest} most of it: pictures that are captioned more than once "
-        f"are encoded once by `regioncap extract`{half}"
+        f"the encoders take {share:.0%} of the time, the {slowest} most of it: pictures that are captioned more than "
+        f"once are encoded once by `regioncap extract`{half}"
     )
 
 
@@ -141,7 +141,7 @@ def _guidance(seen: _Seen) -> str:
     share = seen.shares.get("guidance", 0.0)
     if share < _biggest(seen):
         return ""
-    return f"guidance takes {share:.0%} of the time, which grows with its banks: lower --banks.max-scene, --banks.max-detail"
+    return f"guidance takes {share:.0%} of the time, which grows with its banks: lower --banks.max-detail"
 
 
 def _decoding(seen: _Seen) -> str:
@@ -150,8 +150,8 @@ def _decoding(seen: _Seen) -> str:
     if share < _STALLS or (share < 0.5 and seen.profile.device == "cpu"):
         return ""
     return (
-        f"{share:.0%} of the threads' time goes into reading and resizing pictures: store them near the encoder's size, "
-        "or give more threads (--threads, --extract.threads)"
+        f"{share:.0%} of the threads' time goes into reading and resizing pictures: store them near the encoder's "
+        "size, or give more threads (--threads, --extract.threads)"
     )
 
 

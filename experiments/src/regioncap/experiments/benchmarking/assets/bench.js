@@ -99,7 +99,8 @@ function scaleParts(axes) {
 }
 
 function curveChart(axis, { quantity, curves }) {
-  const named = ({ name, exponent }) => (exponent === null ? name : `${name}: exponent ${exponent.toFixed(2)}`);
+  const named = ({ name, exponent }) =>
+    exponent === null ? name : `${name}: exponent ${exponent.slope.toFixed(2)} ± ${exponent.error.toFixed(2)}`;
   const caption = make("figcaption", {}, `${quantity} over ${axis}, both axes logarithmic; the exponent is the slope`);
   const legend = make("ul", { class: "stages" });
   curves.forEach((curve, number) => legend.append(make("li", { class: `s${number % 8}` }, make("i", { class: "own" }), make("span", {}, named(curve)))));
