@@ -79,4 +79,6 @@ def test_figure_shows_the_peak_and_every_stage(seen: tuple[Trace, Path]) -> None
     figure = memory_figure(memory)
     curve, below = figure.axes
     assert f"{max(memory.mib):,.0f} MiB" in {text.get_text() for text in curve.texts}
-    assert {bar.get_label() for bar in below.collections} == {"first", "second", "backward"}
+    (bars,) = below.collections
+    assert len(bars.get_paths()) == len(memory.stages) == 3
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"first", "second", "backward"}

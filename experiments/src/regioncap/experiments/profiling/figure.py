@@ -1,9 +1,16 @@
 """Memory over the time of a trace, with the stages below it."""
 
-from matplotlib.figure import Figure
+import itertools
 
-from regioncap.experiments.benchmarking.figures import COLOURS
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
 from regioncap.experiments.profiling.trace import MemoryCurve
+
+COLOURS = (
+    "#7059c4", "#c95f17", "#2c8a4e", "#b8438a", "#2f6db3", "#8f7716", "#1c8794", "#a05a3c", "#6f7781", "#d9a441",
+    "#5ac3d0", "#e886c0", "#93b85c", "#353b41",
+)  # fmt: skip
 
 
 def memory_figure(memory: MemoryCurve) -> Figure:
@@ -21,13 +28,15 @@ def memory_figure(memory: MemoryCurve) -> Figure:
         )  # fmt: skip
         curve.margins(y=0.12)
     names = list(dict.fromkeys(stage for stage, _, _ in memory.stages))
-    for number, name in enumerate(names):
-        spans = [(start, end - start) for stage, start, end in memory.stages if stage == name]
-        below.broken_barh(spans, (0, 1), color=COLOURS[number % len(COLOURS)], label=name, zorder=number)
+    colours = dict(zip(names, itertools.cycle(COLOURS), strict=False))
+    spans = [(start, end - start) for _, start, end in memory.stages]
+    # In their order, the longest first: what is within another is drawn over it.
+    below.broken_barh(spans, (0, 1), facecolors=[colours[stage] for stage, _, _ in memory.stages])
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
     below.set_yticks([])
     below.set_xlabel("seconds of the trace (the profiler slows small operators)")
     for axes in (curve, below):
         axes.spines[["top", "right"]].set_visible(False)
     if names:
-        figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+        figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return figure

@@ -38,7 +38,7 @@ def stage_table(profile: Profile) -> ReportTable:
     covered = timed.busy_s / (timed.wall_s * timed.threads)
     note = (
         f"{timed.images} images on {profile.device} in {timed.wall_s:.2f} s of wall time ({timed.units} x "
-        f"{profile.unit}, {timed.threads} threads, {timed.images / timed.wall_s:.1f} images/s), no profiler; the stages "
+        f"{profile.unit}, {timed.threads} threads, {timed.images / timed.wall_s:.1f} images/s), no profiler; stages "
         f"cover {covered:.0%} of it."
     )
     return ReportTable(title="Stages", head=("stage", f"ms a {profile.unit}", "share"), rows=rows, note=note)

@@ -121,7 +121,7 @@ def run_training(experiment: Experiment, cache: Path, features: Path | None, mak
 
         return call
 
-    settings = replace(made.experiment.train, steps=work.units + 1, warmup=0, ema=0.0)
+    settings = replace(made.experiment.train, steps=work.units + 1, warmup=0, evaluations=1)
     with suppress(Enough), replaced(Stepper, "__call__", ticking), MetricsConfig().build() as scorer:
         train(replace(made.experiment, train=settings), prepared, scorer)
 
