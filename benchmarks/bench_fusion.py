@@ -35,7 +35,7 @@ STAGE_CASES = (
     Case(stage="adapter", name="null", make=no_regions, arguments=(table2.IMAGES,), null=True),
     Case(stage="fusion", name="null", make=global_only, arguments=(table2.IMAGES,), null=True),
     *along(
-        Case(stage="adapter", name="adapter, by regions", make=table2_stages.adapter, seconds=0.5, memory=False),
+        Case(stage="adapter", name="adapter", make=table2_stages.adapter, seconds=0.5, memory=False),
         "regions",
         (10, 20, 50, 100, 200, 500, 1000),
         (10, 100, 1000),

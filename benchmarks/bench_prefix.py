@@ -33,7 +33,8 @@ def prefix(form: str, images: int, tokens: int) -> Work:
     width = settings.decoder.width
     stage = configs[form].build(settings.dim, width, guided=True).to(DEVICE).eval()
     fused, scene, detail = joint(images), joint(images), joint(images)
-    regions, region_detail, words = joint(2, images, table2.REGIONS).unbind() + (joint(images, SCENE_WORDS),)
+    regions, region_detail = joint(2, images, table2.REGIONS)
+    words = joint(images, SCENE_WORDS)
     told = {
         "region_boxes": raw_regions(images).boxes,
         "keyword_embeddings": joint(images, KEYWORDS, dim=width),
@@ -51,12 +52,10 @@ STAGE_CASES = (
     *(step for step in table2_stages.steps() if step.stage == STAGE),
     Case(stage=STAGE, name="fused, 10 tokens", make=prefix, arguments=("fused", table2.IMAGES, 10)),
     Case(stage=STAGE, name="regions and words as tokens", make=prefix, arguments=("tokens", table2.IMAGES, 10)),
-    Case(stage=STAGE, name="mapped by ClipCap's MLP", make=prefix, arguments=("MLP", table2.IMAGES, 10)),
-    Case(
-        stage=STAGE, name="mapped by ClipCap's transformer", make=prefix, arguments=("transformer", table2.IMAGES, 10)
-    ),
+    Case(stage=STAGE, name="mapped by an MLP", make=prefix, arguments=("MLP", table2.IMAGES, 10)),
+    Case(stage=STAGE, name="mapped by a transformer", make=prefix, arguments=("transformer", table2.IMAGES, 10)),
     *along(
-        Case(stage=STAGE, name="fused, by tokens", make=prefix, seconds=0.5, memory=False),
+        Case(stage=STAGE, name="fused prefix", make=prefix, seconds=0.5, memory=False),
         "prefix tokens",
         (1, 3, 10, 30, 100),
         (1, 10, 100),

@@ -67,8 +67,8 @@ def _sizes(side: int) -> dict[str, int | float | str]:
     return {"width": width, "height": height, "pixels of a side": side}
 
 
-THREADS = Case(stage=STAGE, name="JPEG to detector, threads", make=threaded, rounds=(5, 9), memory=False)
-SIDES = Case(stage=STAGE, name="JPEG to detector, by side", make=squeezed, seconds=0.5, memory=False)
+THREADS = Case(stage=STAGE, name="JPEG to detector", make=threaded, rounds=(5, 9), memory=False)
+SIDES = Case(stage=STAGE, name="JPEG to detector", make=squeezed, seconds=0.5, memory=False)
 STAGE_CASES = (
     *(step for step in table2_stages.steps() if step.stage == STAGE),
     Case(stage=STAGE, name="JPEG to CLIP", make=whole, arguments=(table2.IMAGES,)),

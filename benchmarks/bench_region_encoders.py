@@ -3,8 +3,8 @@
     pytest benchmarks/bench_region_encoders.py --benchmark-only -o addopts='--import-mode=importlib -m "not slow"' \
         -o python_files='bench_*.py'
 
-C4 is Table 2's: 100 proposals through the box head and the 36 regions a second time, 2048-d. FPN has torchvision's 1,000
-proposals. `bench_detectors.py` compares the three arithmetics of each, in turns.
+C4 is Table 2's: 100 proposals through the box head and the 36 regions a second time, 2048-d. FPN has torchvision's
+1,000 proposals. `bench_detectors.py` compares the three arithmetics of each, in turns.
 """
 
 from dataclasses import replace
@@ -33,50 +33,26 @@ def grid(images: int, precision: str) -> Work:
     )
 
 
-DETECTOR = Case(stage=STAGE, name="", make=region_encoder, rounds=(3, 5), memory=False)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+SIDES = (224, 384, 512, 800)
+PROPOSALS = (36, 100, 300)
+DETECTOR = Case(stage=STAGE, name="Faster R-CNN C4", make=region_encoder, rounds=(3, 5))
+C4 = replace(DETECTOR, seconds=0.1, memory=False)
+FPN, LITE0 = replace(C4, name="Faster R-CNN FPN"), replace(C4, name="Faster R-CNN Lite0-FPN")
 STAGE_CASES = (
     *(step for step in table2_stages.steps() if step.stage == STAGE),
-    replace(DETECTOR, name="Faster R-CNN FPN", arguments=("fpn", 2), memory=True),
-    replace(DETECTOR, name="Faster R-CNN Lite0-FPN", arguments=("lite0", table2.IMAGES), memory=True),
+    replace(DETECTOR, name="Faster R-CNN C4, bfloat16", arguments=("c4", 2, table2.SIDE, "bfloat16")),
+    replace(DETECTOR, name="Faster R-CNN FPN", arguments=("fpn", 2)),
+    replace(DETECTOR, name="Faster R-CNN Lite0-FPN", arguments=("lite0", table2.IMAGES)),
     *(
         Case(stage=STAGE, name=f"EfficientNet-Lite0 grid, {precision}", make=grid, arguments=(table2.IMAGES, precision))
         for precision in ("float32", "bfloat16")
     ),
-    *along(
-        replace(DETECTOR, name="C4, by batch", full=True),
-        "images of a batch",
-        (1, 2, 4, 8, 16),
-        (),
-        lambda n: ("c4", n),
-    ),
-    *along(
-        replace(DETECTOR, name="Lite0-FPN, by batch", rounds=(3, 9)),
-        "images of a batch",
-        (1, 2, 4, 8, 16, 32, 64),
-        (1, 4, 16),
-        lambda n: ("lite0", n),
-    ),
-    *along(
-        replace(DETECTOR, name="C4, by side", seconds=0.1),
-        "pixels of a side",
-        (224, 384, 512, 800),
-        (224, 512, 800),
-        lambda side: ("c4", 1, side),
-    ),
-    *along(
-        replace(DETECTOR, name="FPN, by side", full=True),
-        "pixels of a side",
-        (224, 384, 512, 800),
-        (),
-        lambda side: ("fpn", 1, side),
-    ),
-    *along(
-        replace(DETECTOR, name="C4, by proposals", full=True),
-        "proposals",
-        (36, 100, 300),
-        (),
-        lambda proposals: ("c4", 1, table2.SIDE, None, proposals),
-    ),
+    *along(replace(C4, full=True), "images of a batch", BATCHES[:5], (), lambda images: ("c4", images)),
+    *along(LITE0, "images of a batch", BATCHES, (1, 4, 16), lambda images: ("lite0", images)),
+    *along(C4, "pixels of a side", SIDES, (224, 512, 800), lambda side: ("c4", 1, side)),
+    *along(replace(FPN, full=True), "pixels of a side", SIDES, (), lambda side: ("fpn", 1, side)),
+    *along(replace(C4, full=True), "proposals", PROPOSALS, (), lambda most: ("c4", 1, table2.SIDE, None, most)),
 )
 
 

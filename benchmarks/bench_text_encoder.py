@@ -3,8 +3,8 @@
     pytest benchmarks/bench_text_encoder.py --benchmark-only -o addopts='--import-mode=importlib -m "not slow"' \
         -o python_files='bench_*.py'
 
-Captions have 18 words, so 20 tokens with the special ones. They are needed in training alone, once per data set: this is
-no step of the pipeline.
+Captions have 18 words, so 20 tokens with the special ones. They are needed in training alone, once per data set: this
+is no step of the pipeline.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ STAGE_CASES = (
     replace(BERT, name="BERT-base, bfloat16", arguments=(table2.IMAGES, "bfloat16"), full=True),
     Case(stage=STAGE, name="MiniLM", make=minilm, arguments=(table2.IMAGES,)),
     *along(
-        Case(stage=STAGE, name="MiniLM, by batch", make=minilm, seconds=0.5, memory=False),
+        Case(stage=STAGE, name="MiniLM", make=minilm, seconds=0.5, memory=False),
         "images of a batch",
         (1, 2, 4, 8, 16, 32, 64),
         (1, 8, 64),
