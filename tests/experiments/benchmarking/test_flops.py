@@ -40,7 +40,7 @@ def test_a_step_of_the_packed_decoder_counts_its_weights() -> None:
     prefix, valid = torch.rand(3, 5, 64), torch.ones(3, 5, dtype=torch.bool)
     counted = count_flops(lambda: stepping.prefill(prefix, valid))
     assert counted is not None
-    # 6 tokens (prefix and bos) through the blocks but for the last one's, which is for bos alone beyond keys and values.
+    # 6 tokens (prefix and bos) through the blocks, bos alone through the last one beyond its keys and values.
     block = 12 * 64**2
     last = 6 * 3 * 64**2 + 9 * 64**2
     products = 2 * 3 * (6 * block + last + 64 * 100)

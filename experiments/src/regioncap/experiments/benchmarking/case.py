@@ -56,6 +56,8 @@ class Case:
     rounds: tuple[int, int] = (3, 31)
     memory: bool = True
     """Whether its peak memory is measured, which builds it once more."""
+    full: bool = False
+    """Measured in the full set alone."""
 
     @property
     def id(self) -> str:
@@ -84,10 +86,13 @@ def run_case(benchmark: Benchmark, case: Case, *, ratios: tuple[Ratio, ...] = ()
     """
     torch.set_num_threads(1)
     work = case.make(*case.arguments)
-    flops = count_flops(work.call)  # warms up, too
     started = CLOCK()
-    synchronised(work.call)
+    flops = count_flops(work.call)  # warms up, too
     once = CLOCK() - started
+    if once < case.seconds:  # counting takes time of its own, which only matters where calls are short
+        started = CLOCK()
+        synchronised(work.call)
+        once = CLOCK() - started
     rounds = max(case.rounds[0], min(case.rounds[1], round(case.seconds / max(once, 1e-9))))
     benchmark.group = case.stage
     benchmark.pedantic(lambda: synchronised(work.call), rounds=rounds, warmup_rounds=0)

@@ -111,7 +111,7 @@ def _answer(connection: Connection, file: str, name: str, arguments: tuple[Plain
 
 @cache
 def _context() -> ForkServerContext:
-    """Processes forked from one that has imported much and computed nothing: as fresh as a new one, and at once there."""
+    """Processes forked from one that has imported much and computed nothing: as fresh as new ones and there at once."""
     context = get_context("forkserver")
     context.set_forkserver_preload(list(_IMPORTED_BEFORE))
     return context
@@ -123,7 +123,8 @@ def _module(file: str) -> ModuleType:
         if getattr(module, "__file__", None) == file:
             return module
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    assert spec is not None and spec.loader is not None, f"{file} is no Python source"
+    assert spec is not None, f"{file} is no Python source"
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
