@@ -41,7 +41,7 @@ class MinimalConvolution(nn.Module):
             ("back", torch.kron(back, back)),
             ("bias", bias),
         ):
-            self.register_buffer(name, values.float().contiguous())
+            self.register_buffer(name, values.float().contiguous(), persistent=False)
         self.filters: Float[Tensor, "KK C O"]
         self.into: Float[Tensor, "KK ss"]
         self.back: Float[Tensor, "tt KK"]
