@@ -7,7 +7,8 @@ import pytest
 
 from regioncap.experiments.benchmarking.figures import pipeline_figure
 from regioncap.experiments.benchmarking.pipeline import ENCODERS, pipeline_of
-from regioncap.experiments.benchmarking.record import STAGES
+from regioncap.experiments.benchmarking.record import STAGES, Ratio
+from regioncap.experiments.benchmarking.tables import ratio_table
 
 Invent = Callable[..., Any]
 
@@ -41,6 +42,25 @@ def test_steps_of_one_stage_add_up_and_their_memory_does_not(
     assert pipeline.seconds == {"guidance": pytest.approx(0.02)}
     assert pipeline.mib == {"guidance": 5.0}
     assert pipeline.end_to_end_s == pytest.approx(0.02)  # of a batch of 8, as the steps
+
+
+def test_what_was_timed_in_turns_with_the_whole_goes_before(
+    record_of: Invent, case_of: Invent, results_of: Invent
+) -> None:
+    shares = (
+        Ratio(peer="sum of its steps", low=0.98, median=0.99, high=1.01),
+        Ratio(peer="graph and guidance", low=0.02, median=0.03, high=0.04),
+    )
+    steps = [case_of(record_of(stage, pipeline=True)) for stage in ("graph", "guidance", "decoder")]
+    whole = case_of(record_of("captioner", "end to end", p50_s=1.0, ratios=shares))
+    results = results_of([*steps, whole])
+    pipeline = pipeline_of(results)
+    assert pipeline is not None
+    assert pipeline.gap == pytest.approx(-0.01)
+    assert "(-1.0%, quartiles 98.0% to 101.0% of the whole, in turns)." in pipeline.sum_text
+    assert "in turns with the whole 2.0% to 4.0%" in pipeline.answer
+    assert whole.peers == ()
+    assert ratio_table(results).rows == ()
 
 
 def test_batches_of_two_sizes_do_not_add_up(record_of: Invent, case_of: Invent, results_of: Invent) -> None:

@@ -143,12 +143,8 @@ def _memory(a: CaseResult, b: CaseResult) -> list[Change]:
 
 def _ratios(a: CaseResult, b: CaseResult) -> list[Change]:
     """Ratios of the same peer; the interval takes the near ends of the quartiles, then the far ones."""
-    before = {(ratio.peer, ratio.quantity): ratio for ratio in a.record.ratios}
-    return [
-        _moved(b.name, before[key], ratio)
-        for ratio in b.record.ratios
-        if (key := (ratio.peer, ratio.quantity)) in before
-    ]
+    before = {(ratio.peer, ratio.quantity): ratio for ratio in a.peers}
+    return [_moved(b.name, before[key], ratio) for ratio in b.peers if (key := (ratio.peer, ratio.quantity)) in before]
 
 
 def _moved(case: str, a: Ratio, b: Ratio) -> Change:

@@ -119,5 +119,5 @@ def _with_cases(results: BenchResults) -> dict[tuple[str, str, str, str], tuple[
     return {
         (case.name, ratio.peer, ratio.quantity, case.record.device): (case, ratio)
         for case in results.cases
-        for ratio in case.record.ratios
+        for ratio in case.peers
     }

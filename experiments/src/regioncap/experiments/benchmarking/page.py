@@ -81,7 +81,7 @@ def _ratios(results: BenchResults) -> list[dict[str, Any]]:
         }
         for own in by_stage(results.cases).values()
         for case in own
-        for ratio in case.record.ratios
+        for ratio in case.peers
     ]
 
 

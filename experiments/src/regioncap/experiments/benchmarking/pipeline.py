@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from regioncap.experiments.benchmarking.record import STAGES
-from regioncap.experiments.benchmarking.results import BenchResults
+from regioncap.experiments.benchmarking.record import STAGES, Ratio
+from regioncap.experiments.benchmarking.results import LIMITS, SUM_OF_STEPS, BenchResults
 
 ENCODERS = ("preprocessing", "global encoder", "region encoder")
 """What a feature store spares all but the first time."""
@@ -22,6 +22,10 @@ class Pipeline:
     mib: dict[str, float]
     """Stage -> the most that a step of it adds, where it was measured."""
     end_to_end_s: float | None
+    in_turns: Ratio | None = None
+    """Sum of the steps over the whole, where both took turns: what other work on the machine changes least."""
+    limits: Ratio | None = None
+    """Of graph and guidance in the whole, in turns."""
 
     @property
     def sum_s(self) -> float:
@@ -31,6 +35,8 @@ class Pipeline:
     @property
     def gap(self) -> float | None:
         """By how much the steps together miss the whole in one call: 0.02 is 2 % more."""
+        if self.in_turns is not None:
+            return self.in_turns.median - 1
         return None if self.end_to_end_s is None else self.sum_s / self.end_to_end_s - 1
 
     def share(self, stages: Sequence[str], *, without: Sequence[str] = ()) -> float:
@@ -46,12 +52,13 @@ class Pipeline:
     def answer(self) -> str:
         """One line on the limits that the paper names."""
         whole, alone = self.share(NAMED_LIMITS), self.share(NAMED_LIMITS, without=ENCODERS)
+        turns = f"; in turns with the whole {_share(self.limits)}" if self.limits else ""
         slowest = max(self.seconds, key=self.seconds.__getitem__)
         parts = [f"{stage} {self.share([stage]):.2%}" for stage in NAMED_LIMITS if stage in self.seconds]
         memory = [f"{stage} {self.mib[stage]:,.0f} MiB" for stage in (*NAMED_LIMITS, slowest) if stage in self.mib]
         return (
-            f"Graph and guidance take {whole:.1%} of the pipeline's time ({', '.join(parts)}), {alone:.1%} where "
-            f"features are stored; {slowest} takes {self.share([slowest]):.0%}."
+            f"Graph and guidance take {whole:.1%} of the pipeline's time ({', '.join(parts)}{turns}), {alone:.1%} "
+            f"where features are stored; {slowest} takes {self.share([slowest]):.0%}."
             + (f" Memory that a batch of {self.images} adds: {', '.join(dict.fromkeys(memory))}." if memory else "")
         )
 
@@ -62,7 +69,8 @@ class Pipeline:
             return ""
         return (
             f"The steps add up to {1000 * self.sum_s / self.images:,.1f} ms an image, the whole in one call takes "
-            f"{1000 * self.end_to_end_s / self.images:,.1f} ({self.gap:+.1%})."
+            f"{1000 * self.end_to_end_s / self.images:,.1f} ({self.gap:+.1%}"
+            + (f", quartiles {_share(self.in_turns)} of the whole, in turns)." if self.in_turns else ").")
         )
 
 
@@ -88,4 +96,10 @@ def pipeline_of(results: BenchResults) -> Pipeline | None:
             if (known := [r.peak_mib for r in steps if r.stage == stage and r.peak_mib is not None])
         },
         end_to_end_s=None if end is None else end.record.p50_s * batches[0] / end.record.images,
+        in_turns=None if end is None else end.share(SUM_OF_STEPS),
+        limits=None if end is None else end.share(LIMITS),
     )
+
+
+def _share(ratio: Ratio) -> str:
+    return f"{ratio.low:.1%} to {ratio.high:.1%}"

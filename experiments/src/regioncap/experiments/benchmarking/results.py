@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regioncap.experiments.benchmarking.machine import Machine
-from regioncap.experiments.benchmarking.record import STAGES, StageRecord
+from regioncap.experiments.benchmarking.record import STAGES, Ratio, StageRecord
 from regioncap.experiments.scoring.whole_file import write_whole
 
 RESULTS = "results.json"
 END_TO_END = ("captioner", "end to end")
 """Stage and case of the whole pipeline in one call, beside which its steps are added up."""
+SUM_OF_STEPS, LIMITS = "sum of its steps", "graph and guidance"
+"""Parts of the captioner that are timed in turns with it, as peers are: ratios to these are shares, not races."""
 Set = Literal["standard", "full"]
 
 
@@ -32,6 +34,15 @@ class CaseResult:
         point = self.record.point
         place = f", {point.axis} {point.value:g}" if point else ""
         return f"{self.record.stage}: {self.record.case}{place}"
+
+    @property
+    def peers(self) -> tuple[Ratio, ...]:
+        """Ratios to what does the same work in another way."""
+        return tuple(ratio for ratio in self.record.ratios if ratio.peer not in (SUM_OF_STEPS, LIMITS))
+
+    def share(self, part: str) -> Ratio | None:
+        """Of a part of the captioner in the whole, timed in turns."""
+        return next((ratio for ratio in self.record.ratios if ratio.peer == part), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

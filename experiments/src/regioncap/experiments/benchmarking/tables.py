@@ -48,7 +48,7 @@ def ratio_table(results: BenchResults) -> ReportTable:
         (case.name, ratio.peer, ratio.quantity, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}")
         for own in by_stage(results.cases).values()
         for case in own
-        for ratio in case.record.ratios
+        for ratio in case.peers
     )
     note = "Median over rounds in which both take turns, and quartiles; above 1 ours is the better."
     return ReportTable(
