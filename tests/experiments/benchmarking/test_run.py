@@ -1,6 +1,7 @@
 """A whole run over a checkout of two small files: real subprocesses, real JSON of pytest-benchmark."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from regioncap.experiments.benchmarking import run as run_module
 from regioncap.experiments.benchmarking.results import BenchResults, read_results
 from regioncap.experiments.benchmarking.run import RunOptions, run_benchmarks
-from regioncap.experiments.benchmarking.suite import find_benchmarks, select
+from regioncap.experiments.benchmarking.suite import find_benchmarks, run_file, select
 
 BENCH = """
 from pathlib import Path
@@ -129,6 +130,19 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_outside_a_checkout_it_says_where_it_looked(outside: None, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"no benchmarks/bench_\*\.py in {tmp_path}.*inside a checkout"):
         find_benchmarks(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["collecting ... collected 40 items / 8 deselected / 32 selected", "collected 1 item"])
+def test_progress_counts_what_was_selected(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    """pytest's own words, said by a program that stands in its place."""
+    said = f"print({line!r}); print('x::a PASSED [ 50%]'); print('x::b FAILED [100%]')"
+    monkeypatch.setattr("regioncap.experiments.benchmarking.suite._command", lambda *_: [sys.executable, "-c", said])
+    told: list[tuple[int, int]] = []
+    file = checkout / "benchmarks" / "bench_graph.py"
+    assert run_file(file, "standard", tmp_path / "x.json", lambda done, of: told.append((done, of))) == ""
+    assert told == ([(1, 32), (2, 32)] if "selected" in line else [(1, 1), (2, 2)])
 
 
 def test_only_names_files_as_people_call_them(checkout: Path) -> None:

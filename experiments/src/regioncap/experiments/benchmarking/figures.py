@@ -8,7 +8,7 @@ from regioncap.experiments.benchmarking.record import STAGES
 
 COLOURS = ("#6f7781", "#2f6db3", "#c95f17", "#8f7716", "#2c8a4e", "#1c8794", "#b8438a", "#a05a3c", "#7059c4")
 """One a stage, those of the page."""
-_NAMED = 0.06
+_NAMED = 0.08
 """Share from which a part of a bar has room for its name."""
 
 

@@ -19,7 +19,7 @@ class Machine:
     capability: str
     """The widest vector instructions that torch uses, as `AVX512`."""
     cores: int
-    """That this process may use."""
+    """Of the whole machine, which other work shares."""
     gpu: str = ""
     """Empty where there is none: stages are then measured on the CPU."""
     threads: int = THREADS
@@ -69,7 +69,7 @@ def this_machine(checkout: Path) -> Machine:
     return Machine(
         cpu=_cpu(),
         capability=torch.backends.cpu.get_cpu_capability(),
-        cores=cores(),
+        cores=os.cpu_count() or 1,
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),

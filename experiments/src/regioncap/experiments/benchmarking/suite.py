@@ -1,6 +1,7 @@
 """The benchmark files of a checkout, and how one of them is run."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -70,8 +71,8 @@ def run_file(file: Path, which: Set, target: Path, tell: Callable[[int, int], No
         try:
             for line in process.stdout:
                 kept.write(line)
-                if line.startswith("collected "):
-                    total = _selected(line)
+                if found := re.search(r"collected (\d+) items?(?:.* (\d+) selected)?", line):
+                    total = int(found[2] or found[1])
                 elif any(word in line for word in (" PASSED", " FAILED", " SKIPPED", " ERROR")):
                     done += 1
                     tell(done, max(done, total))
@@ -101,9 +102,3 @@ def _environment() -> dict[str, str]:
     threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     quiet = {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "TOKENIZERS_PARALLELISM": "false"}
     return own | threads | quiet | {"PYTHONUNBUFFERED": "1"}
-
-
-def _selected(line: str) -> int:
-    """Of `collected 40 items / 8 deselected / 32 selected`, or of `collected 40 items`."""
-    words = line.split()
-    return int(words[words.index("selected") - 1]) if "selected" in words else int(words[1])

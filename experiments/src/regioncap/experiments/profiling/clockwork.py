@@ -8,6 +8,7 @@ from pathlib import Path
 from regioncap.experiments.profiling.measured import Timed
 from regioncap.experiments.profiling.spans import Spans
 from regioncap.experiments.profiling.trace import Trace, traced
+from regioncap.experiments.progress import track
 
 
 class Enough(Exception):
@@ -27,6 +28,7 @@ class Clockwork:
         self._warm_up, self._timed, self._traced = warm_up, timed, traced_units
         self._done, self._started = 0, 0.0
         self._profiler = ExitStack()
+        self._bar: Iterator[int] | None = None
         self.timed: Timed | None = None
         self.trace: Trace | None = None
 
@@ -38,6 +40,7 @@ class Clockwork:
     def tick(self) -> None:
         """A unit is done. Raises Enough after the last one."""
         self._done += 1
+        self._show()
         if self._done == self._warm_up:
             self.begin()
         elif self._done == self._warm_up + self._timed:
@@ -66,10 +69,16 @@ class Clockwork:
     @contextmanager
     def tracing(self, units: int) -> Iterator[None]:
         """Only trace, for so many units."""
-        self._done, self._warm_up, self._timed, self._traced = 0, 0, 0, units
+        self._done, self._warm_up, self._timed, self._traced, self._bar = 0, 0, 0, units, None
         self._begin_trace()
         with self._profiler:
             yield
+
+    def _show(self) -> None:
+        # From the first unit on: before it stages are built and data made, with bars of their own.
+        if self._bar is None:
+            self._bar = track(range(self._done, self.units), description="profile", total=self.units, completed=1)
+        next(self._bar, None)
 
     def _begin_trace(self) -> None:
         self._spans.wait_for_gpu = False

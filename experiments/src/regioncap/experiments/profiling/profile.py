@@ -86,7 +86,7 @@ def profile_subject(
                     raise ValueError(
                         "--what train wants data: name them with --data.root, or profile caption or encode"
                     )
-                run_training(experiment, cache, options.features, lambda: work)
+                run_training(experiment, cache, options.features, work)
             case "caption":
                 captioning = _captioning(experiment, options, cache, checkpoint, Path(drawn))
                 run_captioning(captioning, work, options.batch, device)

@@ -13,7 +13,7 @@ from torch import nn
 
 from regioncap.decoder import CaptionTokenizer
 from regioncap.encoders import ClipEncoder, ImageEncoder
-from regioncap.encoders.store import ExtractConfig, extract
+from regioncap.encoders.store import ExtractConfig, Observer, extract
 from regioncap.experiments.benchmarking import table2
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.checkpoint import load_checkpoint
@@ -22,6 +22,7 @@ from regioncap.experiments.data.dataset import CaptionedImage
 from regioncap.experiments.data.sources import read_data
 from regioncap.experiments.encoders import PaperEncodersSource
 from regioncap.experiments.generate import CaptionGenerator
+from regioncap.experiments.image_progress import ImageProgress
 from regioncap.experiments.metrics import MetricsConfig
 from regioncap.experiments.own_detector import with_detector
 from regioncap.experiments.prepare import dev_split, open_prepared
@@ -107,11 +108,10 @@ def run_captioning(subject: Captioning, work: Clockwork, batch: int, device: tor
             work.tick()
 
 
-def run_training(experiment: Experiment, cache: Path, features: Path | None, make: Callable[[], Clockwork]) -> None:
+def run_training(experiment: Experiment, cache: Path, features: Path | None, work: Clockwork) -> None:
     """Train by the engine itself, both phases in their shares, until it is enough: before the first dev evaluation."""
     made = make_inputs(experiment, InputsMaker(cache=cache, features=features, unreadable="leave-out"))
     prepared = open_prepared(made.inputs.prepared)
-    work = make()
 
     def ticking(step: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -146,7 +146,9 @@ def run_encoding(
     with tempfile.TemporaryDirectory() as folder:
         extract({"0": files[0]}, own, Path(folder), "warm-up", ExtractConfig(batch_size=1, threads=1))
         work.begin()
-        extract(pictures, own, Path(folder), "profile", ExtractConfig(batch_size=batch, threads=threads))
+        config = ExtractConfig(batch_size=batch, threads=threads)
+        with ImageProgress("encode") as bar:
+            extract(pictures, own, Path(folder), "profile", config, observer=Observer(encoded=bar.update))
         work.end(batches, batch * batches, threads=threads)
     with suppress(Enough), work.tracing(traced_batches):
         for start in count(0, batch):
