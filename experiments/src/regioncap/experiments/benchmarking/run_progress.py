@@ -67,7 +67,7 @@ class RunProgress:
         # A machine that is slower than the last time will be so with the files to come as well.
         self._slowness = self._spent / self._foreseen
         self._bar.update(self._task, completed=self._foreseen)
-        self._console.print(f"{file}: {text}, {took:.0f} s", markup=False, highlight=False)
+        self._console.print(f"{file}: {text}, {took:.0f} s", markup=False, highlight=False, soft_wrap=True)
         return took
 
     def _remaining(self, done: float) -> timedelta:

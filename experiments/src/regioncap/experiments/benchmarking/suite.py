@@ -13,8 +13,6 @@ from regioncap.experiments.benchmarking.results import Set
 FOLDER = "benchmarks"
 _NO_TESTS = 5
 """pytest's exit status where nothing was selected: a file of slow benchmarks alone, in the standard set."""
-_TOLD = 3
-"""Last lines of a failed run that are worth a person's while."""
 
 
 def find_benchmarks(start: Path | None = None) -> Path:
@@ -81,10 +79,7 @@ def run_file(file: Path, which: Set, target: Path, tell: Callable[[int, int], No
             raise
     if process.returncode in (0, _NO_TESTS):
         return ""
-    said_why = ("FAILED", "ERROR", "E ")
-    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith(said_why)]
-    said = "; ".join(" ".join(line.split()) for line in lines[-_TOLD:]) or f"status {process.returncode}"
-    return f"{said} ({log})"
+    return f"{_failure(log.read_text(encoding='utf-8').splitlines(), process.returncode)} ({log})"
 
 
 def _command(file: Path, which: Set, target: Path) -> list[str]:
@@ -102,3 +97,11 @@ def _environment() -> dict[str, str]:
     threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     quiet = {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "TOKENIZERS_PARALLELISM": "false"}
     return own | threads | quiet | {"PYTHONUNBUFFERED": "1"}
+
+
+def _failure(lines: Sequence[str], status: int) -> str:
+    """How many benchmarks failed, and the first one's error, from what pytest printed."""
+    failed = sum(line.startswith(("FAILED", "ERROR")) for line in lines)
+    errors = [" ".join(line[1:].split()) for line in lines if line.startswith("E ")]
+    first = errors[0] if errors else " ".join(lines[-1].split()) if lines else f"status {status}"
+    return f"{failed} failed, the first with {first}" if failed else first
