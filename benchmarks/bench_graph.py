@@ -267,9 +267,7 @@ STAGE_CASES = (
     *(step for step in table2_stages.steps() if step.stage == STAGE),
     replace(WHOLE, name="null", make=preset, arguments=("null", *AT_TABLE_2, 1), null=True, memory=True),
     *(
-        replace(
-            WHOLE, name=f"package's preset {name}, {heads} heads", make=preset, arguments=(name, *AT_TABLE_2, heads)
-        )
+        replace(WHOLE, name=f"preset {name}, {heads} heads", make=preset, arguments=(name, *AT_TABLE_2, heads))
         for name, heads in (("paper", 1), ("paper", 4), ("learned", 4))
     ),
     replace(KNN, arguments=(*AT_TABLE_2, K)),

@@ -12,12 +12,10 @@ Random vectors are the worst case: all words are about as near, so that the roug
 faiss' IndexFlatIP searches the same keys with the bias as one more number. Times are CPU time on one thread, so that a
 busy machine counts less; wall time where there is a GPU. The sides take turns with cold caches, medians are compared.
 
-Under pytest: the stage at Table 2's sizes by similarity and by keyword heads, its null form, a step of training (forward
-and backward of 16 images in bfloat16), and curves over the words of the detail bank and over images.
+Under pytest: the stage at Table 2's sizes by similarity and by keyword heads, its null form, a step of training
+(forward and backward of 16 images in bfloat16), and curves over the words of the detail bank and over images.
 """
 
-import math
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,7 +32,7 @@ from regioncap.decoder import Gpt2DecoderConfig, SearchConfig, search
 from regioncap.experiments.benchmarking import measure, table2, table2_stages
 from regioncap.experiments.benchmarking.case import Case, Work, run_case
 from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE
-from regioncap.experiments.benchmarking.scaling import along
+from regioncap.experiments.benchmarking.scaling import along, exponent
 from regioncap.guidance import (
     KeywordBank,
     KeywordHeadsConfig,
@@ -87,15 +85,17 @@ def searches_of(words: int, queries: int) -> dict[str, Call]:
     }
 
 
-def stage_call(scene_words: int, detail_words: int, images: int = IMAGES) -> Call:
-    """Guidance of a batch of captions."""
+def by_similarity(images: int, detail_words: int, scene_words: int = SCENE_WORDS) -> Work:
+    """Guidance of a batch of captions by nearness, as in the paper."""
     torch.manual_seed(0)
     stage = SemanticGuidanceConfig().build(DIM, random_bank(scene_words), random_bank(detail_words)).to(DEVICE).eval()
     fused, g, regions, valid = inputs(images)
-    return torch.inference_mode()(lambda: stage(fused, g, regions, valid))
+    return _work(
+        torch.inference_mode()(lambda: stage(fused, g, regions, valid)), images, detail_words, scene_words, stage
+    )
 
 
-def learned_call(scene_words: int, detail_words: int, images: int = IMAGES) -> Call:
+def by_heads(images: int, detail_words: int, scene_words: int = SCENE_WORDS) -> Work:
     """The same by keyword heads, from features of the pipeline's sizes to words."""
     torch.manual_seed(0)
     banks = random_bank(scene_words), random_bank(detail_words)
@@ -108,7 +108,36 @@ def learned_call(scene_words: int, detail_words: int, images: int = IMAGES) -> C
         boxes=torch.rand(images, REGIONS, 4, device=DEVICE),
         valid=valid,
     )
-    return torch.inference_mode()(lambda: stage(fused, g, regions, valid, heads(seen)))
+    call = torch.inference_mode()(lambda: stage(fused, g, regions, valid, heads(seen)))
+    return _work(call, images, detail_words, scene_words, stage, heads)
+
+
+def null(images: int) -> Work:
+    """No words."""
+    stage = NoGuidanceConfig().build(DIM, random_bank(1), random_bank(1)).to(DEVICE)
+    told = inputs(images)
+    return _work(torch.inference_mode()(lambda: stage(*told)), images, 1, 1, stage)
+
+
+def training(images: int, detail_words: int) -> Work:
+    """Forward and backward."""
+    torch.manual_seed(0)
+    banks = random_bank(SCENE_WORDS), random_bank(detail_words)
+    stage = SemanticGuidanceConfig().build(DIM, *banks).to(DEVICE)
+    fused, g, regions, valid = inputs(images)
+
+    def call() -> None:
+        with torch.autocast(DEVICE, torch.bfloat16):
+            guidance = stage(fused, g, regions, valid)
+        vectors = guidance.scene.sum() + guidance.detail.sum() + guidance.region_detail.abs().sum()
+        (vectors + fused.sum()).backward()
+
+    return _work(call, images, detail_words, SCENE_WORDS, stage)
+
+
+def _work(call: Call, images: int, detail_words: int, scene_words: int, *modules: nn.Module) -> Work:
+    sizes = {"N": REGIONS, "D": DIM, "words of the scene bank": scene_words, "words of the detail bank": detail_words}
+    return Work(call=call, images=images, sizes=sizes, modules=modules)
 
 
 def inputs(images: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -143,8 +172,8 @@ def share(bank: int = 10_000) -> None:
     seen = torch.ones(IMAGES, 10, dtype=torch.bool, device=DEVICE)
     greedy = SearchConfig(greedy_tokens=0, beams=1, max_new_tokens=20, min_new_tokens=20)
     calls: dict[str, Call] = {
-        "guidance": stage_call(bank, bank),
-        "guidance by keyword heads": learned_call(bank, bank),
+        "guidance": by_similarity(IMAGES, bank, bank),
+        "guidance by keyword heads": by_heads(IMAGES, bank, bank),
         "GPT-2, 5 beams": lambda: search(stepping, prefix, seen, beam),
         "GPT-2, greedy": lambda: search(stepping, prefix, seen, greedy),
         **encoder_calls(),
@@ -181,8 +210,8 @@ def scaling(target: Path) -> None:
     curves: dict[str, list[float]] = {}
     for words in SIZES:
         calls = {
-            "guidance, whole stage": stage_call(SCENE_WORDS, words),
-            "guidance, keyword heads": learned_call(SCENE_WORDS, words),
+            "guidance, whole stage": by_similarity(IMAGES, words),
+            "guidance, keyword heads": by_heads(IMAGES, words),
             **searches_of(words, IMAGES * REGIONS),
         }
         for name, seconds in zip(calls, in_turns(list(calls.values())), strict=True):
@@ -203,7 +232,7 @@ def scaling(target: Path) -> None:
 
 
 def slope(sizes: Sequence[int], values: Sequence[float]) -> float:
-    return statistics.linear_regression(list(map(math.log, sizes)), list(map(math.log, values))).slope
+    return exponent(list(zip(sizes, values, strict=True))).slope
 
 
 def forms() -> None:
@@ -230,44 +259,6 @@ def in_turns(calls: Sequence[Call], seconds: float = 2.0) -> list[float]:
     named = {str(place): call for place, call in enumerate(calls)}
     taken = measure.in_turns(named, seconds=seconds, rounds=(5, 51), warm_up=2, cold=True)
     return [taken.p50(name) for name in named]
-
-
-def by_similarity(images: int, detail_words: int) -> Work:
-    """Words by nearness, as in the paper."""
-    return _work(stage_call(SCENE_WORDS, detail_words, images), images, detail_words)
-
-
-def by_heads(images: int, detail_words: int) -> Work:
-    """Keyword heads and the words that they ask for."""
-    return _work(learned_call(SCENE_WORDS, detail_words, images), images, detail_words)
-
-
-def null(images: int) -> Work:
-    """No words."""
-    stage = NoGuidanceConfig().build(DIM, random_bank(1), random_bank(1)).to(DEVICE)
-    told = inputs(images)
-    return _work(torch.inference_mode()(lambda: stage(*told)), images, 1)
-
-
-def training(images: int, detail_words: int) -> Work:
-    """Forward and backward."""
-    torch.manual_seed(0)
-    banks = random_bank(SCENE_WORDS), random_bank(detail_words)
-    stage = SemanticGuidanceConfig().build(DIM, *banks).to(DEVICE)
-    fused, g, regions, valid = inputs(images)
-
-    def call() -> None:
-        with torch.autocast(DEVICE, torch.bfloat16):
-            guidance = stage(fused, g, regions, valid)
-        vectors = guidance.scene.sum() + guidance.detail.sum() + guidance.region_detail.abs().sum()
-        (vectors + fused.sum()).backward()
-
-    return _work(call, images, detail_words)
-
-
-def _work(call: Call, images: int, detail_words: int) -> Work:
-    sizes = {"N": REGIONS, "D": DIM, "words of the scene bank": SCENE_WORDS, "words of the detail bank": detail_words}
-    return Work(call=call, images=images, sizes=sizes)
 
 
 STAGE = "guidance"
