@@ -48,5 +48,10 @@ def test_a_step_of_the_packed_decoder_counts_its_weights() -> None:
     assert counted >= products
 
 
+def test_a_call_without_gradients_may_be_given_tensors_that_require_them() -> None:
+    layer, x = nn.Linear(8, 16), torch.rand(5, 8, requires_grad=True)
+    assert count_flops(torch.inference_mode()(lambda: layer(x))) == 2 * 5 * 8 * 16
+
+
 def test_no_product_is_none() -> None:
     assert count_flops(lambda: torch.rand(3).relu()) is None

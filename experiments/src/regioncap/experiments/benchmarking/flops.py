@@ -16,9 +16,24 @@ def count_flops(call: Call) -> float | None:
     Element-wise work, softmax, normalisation, sorting and pooling are not counted, as is usual. torch does not know of
     oneDNN's packed products, integer products and the CPU's fused attention: they are counted here by their shapes.
     """
-    with FlopCounterMode(display=False, custom_mapping=_UNKNOWN_TO_TORCH) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping=_UNKNOWN_TO_TORCH)
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    with counter:
         call()
     return float(counter.get_total_flops()) or None
+
+
+class _NoModules:
+    """In the place of torch's `ModuleTracker`: by module nobody asks, and its hooks fail where a call without gradients
+    is given tensors that require them."""
+
+    parents = ("Global",)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def _linear(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:

@@ -30,6 +30,7 @@ from regioncap.encoders import (
     resnet50_c4,
     resnet50_fpn,
 )
+from regioncap.encoders.fast_linear import Precision
 from regioncap.encoders.preprocessing import Preprocessing
 from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.assemble import build_captioner
@@ -69,21 +70,31 @@ def experiment() -> Experiment:
     )
 
 
-def clip(side: int = SIDE) -> ClipEncoder:
-    """CLIP ViT-B/32, its last layers left to the captioner as the preset has it."""
+def clip(side: int = SIDE, precision: Precision | None = None) -> ClipEncoder:
+    """CLIP ViT-B/32, its last layers left to the captioner as the preset has it; None is the preset's precision.
+
+    Its text tower has one layer: banks are embedded once, which is no step of the pipeline.
+    """
     config = _encoders().clip
+    config = replace(config, precision=precision or config.precision)
     torch.manual_seed(0)
-    shape = CLIPConfig(projection_dim=experiment().dim, vision_config={"image_size": side})
+    shape = CLIPConfig(
+        projection_dim=experiment().dim, vision_config={"image_size": side}, text_config={"num_hidden_layers": 1}
+    )
     with quiet_transformers():
         model = CLIPModel(shape).eval()
-    preprocessing = Preprocessing(
+    return ClipEncoder(config, model=model, tokenizer=None, preprocessing=clip_preprocessing(side))
+
+
+def clip_preprocessing(side: int = SIDE) -> Preprocessing:
+    """As CLIP's image processor has it."""
+    return Preprocessing(
         resize=side,
         resample=InterpolationMode.BICUBIC,
         crop=(side, side),
         mean=(122.77, 116.75, 104.09),
         std=(68.5, 66.63, 70.32),
     )
-    return ClipEncoder(config, model=model, tokenizer=None, preprocessing=preprocessing)
 
 
 def detector(

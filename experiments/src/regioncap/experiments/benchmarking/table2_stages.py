@@ -11,6 +11,7 @@ from torch.nn import functional
 from regioncap.decoder import search
 from regioncap.decoder.projections import Precision
 from regioncap.encoders import Regions
+from regioncap.encoders.fast_linear import Precision as ClipPrecision
 from regioncap.experiments.benchmarking import table2
 from regioncap.experiments.benchmarking.case import Case, Work
 from regioncap.experiments.benchmarking.measure import DEVICE, Call
@@ -46,9 +47,11 @@ def preprocessing(images: int = table2.IMAGES) -> Work:
     return Work(call=call, images=images, sizes={"width": width, "height": height, "pixels of a side": table2.SIDE})
 
 
-def global_encoder(images: int = table2.IMAGES, side: int = table2.SIDE) -> Work:
+def global_encoder(
+    images: int = table2.IMAGES, side: int = table2.SIDE, precision: ClipPrecision | None = None
+) -> Work:
     """CLIP's image tower up to g (eq. 1)."""
-    encoder = table2.clip(side).to(DEVICE)
+    encoder = table2.clip(side, precision).to(DEVICE)
     pixels = torch.rand(images, 3, side, side, device=DEVICE)
     assert encoder.tail.readout is not None
     parts = (encoder.embeddings, encoder.blocks, encoder.tail.readout, encoder.tail.image_projection)
