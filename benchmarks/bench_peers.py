@@ -9,7 +9,8 @@ Random weights, published sizes, 5 beams, 20 forced tokens, one thread, in turns
 that happens behind the encoders, `from pixels` all behind the reading of JPEGs.
 
 * ClipCap (arXiv 2111.09734): CLIP ViT-B/32 of transformers, an MLP to a prefix of 10, GPT-2 124M by transformers'
-  `generate`. `ClipCap, our decoder` is the same weights and prefix under our search (tests show equal tokens).
+  `generate`. `ClipCap, our decoder` has our mapping network and search in their place, and bos behind the prefix;
+  tests/decoder/test_search.py shows that for equal inputs and weights the tokens are equal.
 * BLIP-base (arXiv 2201.12086): transformers' `BlipForConditionalGeneration(BlipConfig())`, ViT-B/16 at 384 pixels and
   a text decoder of 12 layers that attends to all 577 patches, by its own `generate`.
 * Ours: the preset `paper`: CLIP ViT-B/32 and Faster R-CNN C4, prefix of 1, GPT-2 124M, one greedy token and then 5
