@@ -38,7 +38,7 @@ def stage_table(profile: Profile) -> ReportTable:
     covered = timed.busy_s / (timed.wall_s * timed.threads)
     note = (
         f"{timed.images} images on {profile.device} in {timed.wall_s:.2f} s of wall time ({timed.units} x "
-        f"{profile.unit}, {timed.threads} threads, {timed.images / timed.wall_s:.1f} images/s), no profiler; stages "
+        f"{profile.unit}, {_threads(timed.threads)}, {timed.images / timed.wall_s:.1f} images/s), no profiler; stages "
         f"cover {covered:.0%} of it."
     )
     return ReportTable(title="Stages", head=("stage", f"ms a {profile.unit}", "share"), rows=rows, note=note)
@@ -81,3 +81,7 @@ def operator_tables(profile: Profile) -> list[ReportTable]:
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
+
+
+def _threads(count: int) -> str:
+    return "one thread" if count == 1 else f"{count} threads"
