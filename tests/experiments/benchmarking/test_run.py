@@ -4,12 +4,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from regioncap.experiments.benchmarking import run as run_module
-from regioncap.experiments.benchmarking.results import BenchResults, read_results
+from regioncap.experiments.benchmarking.results import read_results
 from regioncap.experiments.benchmarking.run import RunOptions, run_benchmarks
 from regioncap.experiments.benchmarking.suite import find_benchmarks, run_file, select
 
@@ -78,34 +77,40 @@ def test_every_file_is_measured_and_slow_ones_in_the_full_set_alone(checkout: Pa
     assert len(read_results(Path("runs/bench")).cases) == 2
 
 
-def test_a_run_that_was_stopped_goes_on(
-    checkout: Path, calls: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = run_module.run_file
+@pytest.fixture
+def ran(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files that are run, by a function that stands in for the subprocess; `stop` in the list ends a run there."""
+    names: list[str] = []
 
-    def stopped(file: Path, *rest: Any) -> str:
-        if file.stem == "bench_graph":
+    def run(file: Path, *rest: object) -> str:
+        if "stop" in names and file.stem == "bench_graph":
             raise KeyboardInterrupt
-        return real(file, *rest)
+        names.append(file.stem)
+        return ""
 
-    monkeypatch.setattr(run_module, "run_file", stopped)
+    monkeypatch.setattr(run_module, "run_file", run)
+    return names
+
+
+def test_a_run_that_was_stopped_goes_on(ran: list[str]) -> None:
+    ran.append("stop")
     with pytest.raises(KeyboardInterrupt):
         run_benchmarks(RunOptions())
-    assert calls() == ["decoder"]
-    monkeypatch.setattr(run_module, "run_file", real)
+    assert ran == ["stop", "bench_decoder"]
+    ran.clear()
     results = run_benchmarks(RunOptions())
-    assert calls() == ["decoder", "graph"]
-    assert len(results.cases) == 2
-    run_benchmarks(RunOptions(only=("graph",), out=Path("runs/bench")))  # a finished run is measured anew
-    assert calls() == ["decoder", "graph", "graph"]
+    assert ran == ["bench_graph"]
+    assert set(results.seconds) == {"bench_decoder.py", "bench_graph.py"}
+    run_benchmarks(RunOptions())  # a finished run is measured anew
+    assert ran == ["bench_graph", "bench_decoder", "bench_graph"]
 
 
-def test_what_was_measured_of_other_sources_is_measured_again(checkout: Path, calls: Callable[[], list[str]]) -> None:
+def test_what_was_measured_of_other_sources_is_measured_again(checkout: Path, ran: list[str]) -> None:
     state = checkout / "runs" / "bench" / "unfinished.json"
     state.parent.mkdir(parents=True)
     state.write_text(json.dumps({"key": "of other sources", "started": "then", "seconds": {"bench_graph.py": 1.0}}))
     assert run_benchmarks(RunOptions()).started != "then"
-    assert calls() == ["decoder", "graph"]
+    assert ran == ["bench_decoder", "bench_graph"]
     assert not state.exists()
 
 
@@ -155,9 +160,8 @@ def test_only_names_files_as_people_call_them(checkout: Path) -> None:
 
 
 def test_busy_machine_is_said(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ran: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0))
-    results: BenchResults = run_benchmarks(RunOptions(only=("graph",)))
-    assert results.machine.busy
+    assert run_benchmarks(RunOptions(only=("graph",))).machine.busy
     assert "the machine is busy (load 1000.0 on" in capsys.readouterr().out
