@@ -13,7 +13,6 @@ from regioncap.experiments.benchmarking.memory import MEMORY, Plain, peak_mib
 from regioncap.experiments.benchmarking.peak import matmul_peak
 from regioncap.experiments.benchmarking.record import Point, Ratio, StageRecord
 
-
 _LONG = 1.0
 """Seconds from which on a call is made no oftener than needed."""
 
