@@ -31,6 +31,7 @@ from torch.nn import functional
 from torch_geometric.nn import GATConv
 
 from regioncap.experiments.benchmarking import measure, table2, table2_stages
+from regioncap.experiments.benchmarking.beside import run_beside
 from regioncap.experiments.benchmarking.case import Case, Work, run_case
 from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE, synchronised
 from regioncap.experiments.benchmarking.memory import peak_mib
@@ -286,6 +287,20 @@ STAGE_CASES = (
 @pytest.mark.benchmark(timer=CLOCK)
 def test_graph_speed(benchmark: BenchmarkFixture, stage_case: Case) -> None:
     run_case(benchmark, stage_case)
+
+
+def beside_pyg(images: int, slots: int, heads: int) -> Work:
+    """Ours of `compare`."""
+    sizes = {"N": slots, "D": DIM, "K": K, "layers": LAYERS, "heads": heads}
+    return Work(call=call_of("ours", images, slots, heads), images=images, sizes=sizes)
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+@pytest.mark.parametrize("shape", [(1, 36, 1), (8, 36, 1), (16, 49, 4), (8, 100, 4)], ids=str)
+def test_beside_pyg(benchmark: BenchmarkFixture, shape: tuple[int, int, int]) -> None:
+    name = "forward and backward, {} images of {} regions, {} heads".format(*shape)
+    own = Case(stage=STAGE, name=name, make=beside_pyg, arguments=shape, rounds=(15, 15), memory=False)
+    run_beside(benchmark, own, beside_pyg(*shape), {"PyG": call_of("pyg", *shape)})
 
 
 if __name__ == "__main__":

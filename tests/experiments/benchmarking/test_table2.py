@@ -55,7 +55,7 @@ def test_every_region_slot_is_filled(kind: table2.DetectorKind, monkeypatch: pyt
 
     monkeypatch.setattr(head, "of_boxes", counted)
     regions = encoder(torch.rand(1, 3, table2.SIDE, table2.SIDE)).regions
-    assert seen == [encoder.detector.config.proposals, table2.REGIONS]  # first all, then the regions' final boxes
+    assert seen == [encoder.detector.config.proposals]  # whose features the regions keep, as the preset has it
     assert regions.valid.shape == (1, table2.REGIONS)
     assert bool(regions.valid.all())
     assert kind != "c4" or encoder.region_dim == table2.REGION_DIM

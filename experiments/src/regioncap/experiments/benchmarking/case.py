@@ -77,8 +77,10 @@ class Benchmark(Protocol):
     extra_info: dict[str, Any]
     stats: Any
 
-    def pedantic(self, target: Call, *, rounds: int, warmup_rounds: int) -> object:
-        """Make so many rounds of one call each."""
+    def pedantic(
+        self, target: Call, *, rounds: int, warmup_rounds: int, setup: Callable[[], None] | None = None
+    ) -> object:
+        """Make so many rounds of one call each, each after `setup`, whose time does not count."""
         ...
 
 
