@@ -19,14 +19,14 @@ from regioncap.experiments.benchmarking.table2_stages import global_encoder
 
 STAGE = "global encoder"
 CLIP = Case(stage=STAGE, name="CLIP ViT-B/32", make=global_encoder, rounds=(3, 9), seconds=0.5)
-CURVE = replace(CLIP, memory=False)
+CURVE = replace(CLIP, rounds=(2, 5), memory=False)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SIDES = (224, 384, 512, 800)
 STAGE_CASES = (
     *(step for step in table2_stages.steps() if step.stage == STAGE),
     *(
-        replace(CLIP, name=f"CLIP ViT-B/32, {precision}", arguments=(table2.IMAGES, table2.SIDE, precision))
-        for precision in ("bfloat16", "int8")
+        replace(CLIP, name=f"CLIP ViT-B/32, {precision}", arguments=(table2.IMAGES, table2.SIDE, precision), full=full)
+        for precision, full in (("bfloat16", False), ("int8", True))
     ),
     *along(CURVE, "images of a batch", BATCHES, (1, 4, 16), lambda images: (images,)),
     *along(CURVE, "pixels of a side", SIDES, (224, 384, 512), lambda side: (1, side)),

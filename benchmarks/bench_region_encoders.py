@@ -37,11 +37,11 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 SIDES = (224, 384, 512, 800)
 PROPOSALS = (36, 100, 300)
 DETECTOR = Case(stage=STAGE, name="Faster R-CNN C4", make=region_encoder, rounds=(3, 5))
-C4 = replace(DETECTOR, seconds=0.1, memory=False)
+C4 = replace(DETECTOR, rounds=(2, 3), seconds=0.1, memory=False)
 FPN, LITE0 = replace(C4, name="Faster R-CNN FPN"), replace(C4, name="Faster R-CNN Lite0-FPN")
 STAGE_CASES = (
     *(step for step in table2_stages.steps() if step.stage == STAGE),
-    replace(DETECTOR, name="Faster R-CNN C4, bfloat16", arguments=("c4", 2, table2.SIDE, "bfloat16")),
+    replace(DETECTOR, name="Faster R-CNN C4, bfloat16", arguments=("c4", 2, table2.SIDE, "bfloat16"), full=True),
     replace(DETECTOR, name="Faster R-CNN FPN", arguments=("fpn", 2)),
     replace(DETECTOR, name="Faster R-CNN Lite0-FPN", arguments=("lite0", table2.IMAGES)),
     *(

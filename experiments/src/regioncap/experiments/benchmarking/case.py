@@ -13,6 +13,9 @@ from regioncap.experiments.benchmarking.memory import MEMORY, Plain, peak_mib
 from regioncap.experiments.benchmarking.peak import matmul_peak
 from regioncap.experiments.benchmarking.record import Point, Ratio, StageRecord
 
+_LONG = 1.0
+"""Seconds from which on a call is made no oftener than needed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
@@ -100,7 +103,9 @@ def run_case(benchmark: Benchmark, case: Case, *, ratios: tuple[Ratio, ...] = ()
     benchmark.pedantic(lambda: synchronised(work.call), rounds=rounds, warmup_rounds=0)
     record = recorded(case, work, benchmark.stats.stats.data, flops=flops)
     del work  # its weights are not for the fresh process to have a second time in memory
-    record = replace(record, ratios=ratios, peak_mib=peak_mib(case.make, *case.arguments) if case.memory else None)
+    if case.memory:
+        record = replace(record, peak_mib=peak_mib(case.make, *case.arguments, calls=1 if once > _LONG else 2))
+    record = replace(record, ratios=ratios)
     benchmark.extra_info["record"] = record.to_dict()
     return record
 

@@ -2,13 +2,14 @@
 
 import tempfile
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regioncap.decoder import search
+from regioncap.decoder import Gpt2Decoder, IncrementalGpt2, search
 from regioncap.decoder.projections import Precision
 from regioncap.encoders import Regions
 from regioncap.encoders.fast_linear import Precision as ClipPrecision
@@ -148,9 +149,7 @@ def decoder(
     """GPT-2 124M (eq. 15), searched greedily for the first tokens and by beams after that."""
     settings = table2.experiment()
     config = replace(settings.search, greedy_tokens=greedy, beams=beams, precision=precision)
-    torch.manual_seed(0)
-    model = settings.decoder.build(table2.VOCABULARY, bos=1, eos=2, pad=0).to(DEVICE).eval()
-    stepping = model.incremental(config.precision)
+    model, stepping = _laid_out(precision)
     told = torch.randn(images, slots, model.width, device=DEVICE)
     sizes = {
         "P": slots,
@@ -192,6 +191,14 @@ def all_valid(images: int, slots: int) -> Tensor:
 def inference(call: Call) -> Call:
     """The call without gradients."""
     return torch.inference_mode()(call)
+
+
+@lru_cache(maxsize=1)
+def _laid_out(precision: Precision) -> tuple[Gpt2Decoder, IncrementalGpt2]:
+    """Kept, since nothing changes it and there are many cases of it."""
+    torch.manual_seed(0)
+    model = table2.experiment().decoder.build(table2.VOCABULARY, bos=1, eos=2, pad=0).to(DEVICE).eval()
+    return model, model.incremental(precision)
 
 
 def _of_graph(config: object) -> dict[str, int | float | str]:
