@@ -12,6 +12,7 @@ from regioncap.experiments.progress import EVERY_S, REDRAWS
 
 _UNKNOWN_S = 30.0
 """A guess for a file that was never measured, where no other was either."""
+_LEAST_S = 0.1
 
 
 class RunProgress:
@@ -30,7 +31,7 @@ class RunProgress:
     ) -> None:
         known = [seconds[file] for file in files if file in seconds]
         average = sum(known) / len(known) if known else _UNKNOWN_S
-        self._expected = {file: seconds.get(file, average) for file in files}
+        self._expected = {file: max(_LEAST_S, seconds.get(file, average)) for file in files}
         self._left = dict(self._expected)
         self._console, self._clock = console or Console(), clock
         self._began = self._told = clock()

@@ -66,6 +66,8 @@ def profile_subject(
     """
     torch.set_num_threads(1)
     what = options.what or ("caption" if checkpoint or has_random_weights(experiment) else "train")
+    if what == "train" and has_random_weights(experiment):
+        raise ValueError("--what train wants data: name them with --data.root, or profile caption or encode")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options.out.mkdir(parents=True, exist_ok=True)
     with Spans(device) as spans, TemporaryDirectory() as drawn:
@@ -82,10 +84,6 @@ def profile_subject(
         notes: tuple[str, ...] = ()
         match what:
             case "train":
-                if has_random_weights(experiment):
-                    raise ValueError(
-                        "--what train wants data: name them with --data.root, or profile caption or encode"
-                    )
                 run_training(experiment, cache, options.features, work)
             case "caption":
                 captioning = _captioning(experiment, options, cache, checkpoint, Path(drawn))

@@ -47,10 +47,10 @@ def _shares(profile: Profile) -> dict[str, float]:
     shares = {stage: timed.share(stage) for stage in timed.seconds}
     backward = [operator for operator in profile.trace.operators if operator.stage.endswith(f", {BACKWARD}")]
     whole = sum(operator.ms for operator in backward)
-    for operator in backward:
+    for operator in backward if whole else ():
         stage = operator.stage.removesuffix(f", {BACKWARD}")
         shares[stage] = shares.get(stage, 0.0) + timed.share(BACKWARD) * operator.ms / whole
-    if backward:
+    if whole:
         shares.pop(BACKWARD, None)
     encoders = sum(shares.pop(stage, 0.0) for stage in _ENCODERS)
     return shares | ({"encoders": encoders} if encoders else {})
@@ -151,7 +151,7 @@ def _decoding(seen: _Seen) -> str:
         return ""
     return (
         f"{share:.0%} of the threads' time goes into reading and resizing pictures: store them near the encoder's "
-        "size, or give more threads (--threads, --extract.threads)"
+        "size, or give more threads (--threads)"
     )
 
 
