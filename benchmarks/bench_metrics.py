@@ -12,8 +12,9 @@ captions on the same references. pycocoevalcap keeps nothing: its `COCOEvalCap` 
 `pycocoevalcap-kept` is what it could do if its METEOR process were kept alive by hand.
 Times are CPU time of the process and its children, so that a busy machine counts little; `extra_info` has wall time.
 Peak memory is that of the process and of the one it works with, together (Linux).
-Under pytest without `-m slow` this side is measured alone, which takes half a minute. SPICE, where its models are found, is timed on 200 images with known references: captions never seen before with the
-parser still to be loaded (`new`), more of them (`more`), and the same once more (`known`).
+Under pytest without the slow tests this side is measured alone, which takes half a minute. SPICE, where its models are
+found, is timed on 200 images with known references: captions never seen before with the parser still to be loaded
+(`new`), more of them (`more`), and the same once more (`known`).
 
 The captions are made here: sentences of a small grammar with 3,000 words. REGIONCAP_BENCH_REFERENCES and
 REGIONCAP_BENCH_PREDICTIONS name files of real ones instead, in the formats of `regioncap score`; for `large`,
