@@ -114,10 +114,8 @@ def clipcap(images: int) -> Captioner:
 def clipcap_parts() -> tuple[Any, Any, Any]:
     torch.manual_seed(0)
     with quiet_transformers():
-        tower, gpt2 = (
-            CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=JOINT)),
-            GPT2LMHeadModel(GPT2Config()),
-        )
+        tower: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=JOINT))
+        gpt2: Any = GPT2LMHeadModel(GPT2Config())
     hidden = SLOTS * WIDTH // 2
     mlp = nn.Sequential(nn.Linear(JOINT, hidden), nn.Tanh(), nn.Linear(hidden, SLOTS * WIDTH))
     return tower.to(DEVICE).eval(), mlp.to(DEVICE).eval(), gpt2.to(DEVICE).eval()
