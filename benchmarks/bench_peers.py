@@ -23,6 +23,7 @@ int8 (the detector in bfloat16) change the arithmetic of our encoders and our de
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,6 @@ from transformers import (
 from regioncap.decoder import Gpt2DecoderConfig, MlpMappingConfig, SearchConfig, search
 from regioncap.decoder.projections import Precision
 from regioncap.encoders import CompositeEncoder
-from regioncap.encoders.fast_linear import quicken
 from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.benchmarking import table2
 from regioncap.experiments.benchmarking.beside import run_beside
@@ -51,7 +51,7 @@ from regioncap.experiments.generate import CaptionGenerator
 
 BEAMS, SLOTS, WIDTH, JOINT = 5, 10, 768, 512
 LOW: tuple[Precision, ...] = ("bfloat16", "int8")
-FORCED = {
+FORCED: dict[str, Any] = {
     "num_beams": BEAMS,
     "do_sample": False,
     "max_new_tokens": table2.TOKENS,
@@ -76,9 +76,7 @@ class Captioner:
 
 def ours(images: int, precision: Precision = "float32") -> Captioner:
     """The preset `paper`."""
-    whole = table2.clip()
-    for part in (whole.embeddings, whole.blocks, whole.readout):
-        quicken(part, precision)
+    whole = table2.clip(precision=precision)
     regions = table2.detector(precision=None if precision == "float32" else "bfloat16")
     encoder = CompositeEncoder(whole, regions).to(DEVICE)
     captioner = table2.captioner(whole, encoder.region_dim).to(DEVICE)
@@ -100,9 +98,9 @@ def clipcap(images: int) -> Captioner:
     pixels = torch.rand(images, 3, table2.SIDE, table2.SIDE, device=DEVICE)
     seen = all_valid(images, SLOTS).long()
 
-    def say(vectors: Tensor) -> object:
+    def say(vectors: Tensor) -> Any:
         prefix = mlp(vectors).unflatten(1, (SLOTS, WIDTH))
-        return gpt2.generate(inputs_embeds=prefix, attention_mask=seen, eos_token_id=2, pad_token_id=0, **FORCED)  # type: ignore[operator]
+        return gpt2.generate(inputs_embeds=prefix, attention_mask=seen, eos_token_id=2, pad_token_id=0, **FORCED)
 
     vectors = torch.randn(images, JOINT, device=DEVICE)
     return Captioner(
@@ -113,16 +111,14 @@ def clipcap(images: int) -> Captioner:
 
 
 @cache
-def clipcap_parts() -> tuple[nn.Module, nn.Module, nn.Module]:
+def clipcap_parts() -> tuple[Any, Any, Any]:
     torch.manual_seed(0)
     with quiet_transformers():
-        tower, gpt2 = (
-            CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=JOINT)),
-            GPT2LMHeadModel(GPT2Config()),
-        )
+        tower: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=JOINT))
+        gpt2: Any = GPT2LMHeadModel(GPT2Config())
     hidden = SLOTS * WIDTH // 2
     mlp = nn.Sequential(nn.Linear(JOINT, hidden), nn.Tanh(), nn.Linear(hidden, SLOTS * WIDTH))
-    return tuple(part.to(DEVICE).eval() for part in (tower, mlp, gpt2))  # type: ignore[return-value]
+    return tower.to(DEVICE).eval(), mlp.to(DEVICE).eval(), gpt2.to(DEVICE).eval()
 
 
 def clipcap_with_our_decoder(images: int, precision: Precision = "float32") -> Captioner:
@@ -184,10 +180,11 @@ def blip(images: int) -> Captioner:
 
 
 @cache
-def blip_model() -> BlipForConditionalGeneration:
+def blip_model() -> Any:
     torch.manual_seed(0)
     with quiet_transformers():
-        return BlipForConditionalGeneration(BlipConfig()).to(DEVICE).eval()
+        model: Any = BlipForConditionalGeneration(BlipConfig())
+    return model.to(DEVICE).eval()
 
 
 def ours_work(scope: str, images: int, precision: Precision = "float32") -> Work:
