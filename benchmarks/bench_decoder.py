@@ -7,25 +7,18 @@
         -o python_files='bench_*.py'
 
 `compare` runs both in turn, on one CPU thread or a GPU, and says how many of the captions' tokens are the same; three
-minutes. The rest: `fused` and `tokens` make prefixes; `train` is one step (loss and gradients, bf16 autocast) with the
-captions of an image behind one prefix, `train_transformers` the same with the prefix repeated for each; `greedy`,
-`beam`, `hybrid` and `sample` search (`beam_bfloat16`, `beam_int8`: with weights laid out in that format),
-`generate_greedy` and `generate_beam` are transformers' `generate` with the same weights (tests show equal tokens);
-`train_bias` and `beam_bias` have a gated word bias.
-Without `-m "not slow"` GPT-2's own size is measured too. Takes about two CPU-minutes without it.
-Times are CPU time on one thread, so that a busy machine does not count; wall time where there is a GPU.
-`extra_info["peak_mib"]` is what a call adds: peak RSS of a fresh process over its level before the call (Linux), or
-`max_memory_allocated` where there is a GPU.
+minutes. Under pytest: searches of Table 2's decoder (prefix of one token, 20 tokens forced), curves over beams, prefix
+tokens and images, and the smaller decoder of the preset `photos`: its searches, and a training step (loss and
+gradients, bf16 autocast) with the captions of an image behind one prefix, `train_transformers` the same with the prefix
+repeated for each. `_bias` has a gated word bias.
+Times are CPU time on one thread, so that a busy machine does not count; wall time where there is a GPU. Memory is what
+two warm calls add (`benchmarking/memory.py`).
 """
 
-import re
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -34,20 +27,16 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.nn import functional
 
-from regioncap.decoder import (
-    FusedPrefixConfig,
-    GatedWordBiasConfig,
-    Gpt2Decoder,
-    Gpt2DecoderConfig,
-    SearchConfig,
-    TokenPrefixConfig,
-    search,
-)
+from regioncap.decoder import GatedWordBiasConfig, Gpt2Decoder, Gpt2DecoderConfig, SearchConfig, search
 from regioncap.decoder.projections import Precision
+from regioncap.experiments.benchmarking import table2_stages
+from regioncap.experiments.benchmarking.case import Case, Work, run_case
+from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE, Rounds, in_turns, percentile
+from regioncap.experiments.benchmarking.memory import peak_mib
+from regioncap.experiments.benchmarking.scaling import along
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BOS, EOS, PAD = 1, 2, 3
-DIM, REGIONS, SCENE_WORDS, CAPTIONS, TOKENS = 256, 49, 8, 5, 16
+CAPTIONS, TOKENS = 5, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +47,6 @@ class Shape:
     images: int
     slots: int
     vocabulary: int
-    rounds: int = 7
 
 
 PHOTOS = Shape(decoder=Gpt2DecoderConfig(), images=16, slots=60, vocabulary=2500)
@@ -67,9 +55,8 @@ GPT2 = Shape(
     images=8,
     slots=10,
     vocabulary=50257,
-    rounds=2,
 )
-SHAPES = {"photos": PHOTOS, "photos-single": replace(PHOTOS, images=1), "gpt2": GPT2}
+SHAPES = {"photos": PHOTOS, "gpt2": GPT2}
 BEAM = SearchConfig(greedy_tokens=0, beams=5, max_new_tokens=20, min_new_tokens=20)
 SEARCHES = {
     "greedy": replace(BEAM, beams=1),
@@ -79,23 +66,8 @@ SEARCHES = {
     "hybrid": replace(BEAM, greedy_tokens=4),
     "sample": replace(BEAM, method="sample"),
 }
-CASES = (
-    *("fused", "tokens", "train", "train_bias", "train_transformers"),
-    *(*SEARCHES, "beam_bias", "generate_greedy", "generate_beam"),
-)
 KNOWN = 0.02
 """Share of the vocabulary that is said to be known; the time does not depend on it."""
-
-
-def prefix_call(case: str, shape: Shape) -> Callable[[], object]:
-    """Making prefixes of everything that guidance and graph hand over."""
-    config = FusedPrefixConfig() if case == "fused" else TokenPrefixConfig()
-    stage = config.build(DIM, shape.decoder.width, guided=True).to(DEVICE)
-    fused, scene, detail = torch.randn(3, shape.images, DIM, device=DEVICE)
-    regions, region_detail = torch.randn(2, shape.images, REGIONS, DIM, device=DEVICE)
-    valid = torch.ones(shape.images, REGIONS, dtype=torch.bool, device=DEVICE)
-    words = torch.randn(shape.images, SCENE_WORDS, DIM, device=DEVICE)
-    return lambda: stage(fused, scene, detail, regions, valid, region_detail, words)
 
 
 def word_bias(decoder: Gpt2Decoder, images: int) -> Tensor:
@@ -155,8 +127,6 @@ def call_of(case: str, name: str) -> Callable[[], object]:
     """What one round of `case` does, on inputs made beforehand."""
     torch.manual_seed(0)
     shape = SHAPES[name]
-    if case in ("fused", "tokens"):
-        return prefix_call(case, shape)
     config = replace(shape.decoder, word_bias=GatedWordBiasConfig()) if case.endswith("_bias") else shape.decoder
     decoder = config.build(shape.vocabulary, bos=BOS, eos=EOS, pad=PAD).to(DEVICE).eval()
     prefix = torch.randn(shape.images, shape.slots, decoder.width, device=DEVICE)
@@ -169,45 +139,6 @@ def call_of(case: str, name: str) -> Callable[[], object]:
     stepping = decoder.incremental(looked_for.precision)
     bias = word_bias(decoder, len(prefix)) if case.endswith("_bias") else None
     return lambda: search(stepping, prefix, valid, looked_for, bias=bias)
-
-
-def synchronised(call: Callable[[], object]) -> None:
-    call()
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-
-
-def added_mib(case: str, name: str) -> float:
-    """Memory that the calls of `case` add in this process; meaningful in a fresh one only."""
-    call = call_of(case, name)
-    if DEVICE == "cuda":
-        held = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        synchronised(call)
-        return (torch.cuda.max_memory_allocated() - held) / 2**20
-    torch.set_num_threads(1)
-    Path("/proc/self/clear_refs").write_text("5")  # imports peak higher than what stays: start the peak anew
-    before = peak_rss_mib()
-    call()
-    return peak_rss_mib() - before
-
-
-def peak_rss_mib() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 2**10
-
-
-@pytest.mark.benchmark(timer=time.perf_counter if DEVICE == "cuda" else time.process_time)
-@pytest.mark.parametrize("name", ["photos", "photos-single", pytest.param("gpt2", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("case", CASES)
-def test_decoder_speed(benchmark: BenchmarkFixture, case: str, name: str) -> None:
-    torch.set_num_threads(1)
-    call, shape = call_of(case, name), SHAPES[name]
-    kind = "prefix" if case in ("fused", "tokens") else "train" if case.startswith("train") else "search"
-    benchmark.group = f"decoder {kind}, {name}: B, P, V = {shape.images}, {shape.slots}, {shape.vocabulary}"
-    benchmark.pedantic(synchronised, args=(call,), rounds=shape.rounds, warmup_rounds=1)  # type: ignore[no-untyped-call]
-    fresh = subprocess.run([sys.executable, __file__, case, name], check=True, capture_output=True, text=True)
-    benchmark.extra_info["peak_mib"] = round(float(fresh.stdout.split()[-1]), 1)
 
 
 COMPARED: tuple[tuple[int, int, int, Precision], ...] = (
@@ -231,7 +162,6 @@ def compare(rounds: int = 5) -> None:
     decoder = GPT2.decoder.build(GPT2.vocabulary, bos=BOS, eos=EOS, pad=PAD).to(DEVICE).eval()
     with torch.no_grad():
         decoder.model.transformer.wpe.weight.mul_(20)  # else random weights say one word for ever
-    clock = time.perf_counter if DEVICE == "cuda" else time.process_time
     print("| images | n greedy | k beams | precision | ours, s | `generate`, s | ratio | least - most | same tokens |")
     print("| ---: | ---: | ---: | --- | ---: | ---: | ---: | --- | ---: |")
     for images, n, k, precision in COMPARED:
@@ -242,26 +172,18 @@ def compare(rounds: int = 5) -> None:
         valid = torch.ones(images, GPT2.slots, dtype=torch.bool, device=DEVICE)
         stepping = decoder.incremental(precision)
         theirs = generate_call(replace(config, precision="float32"), decoder, prefix, valid)
-        times: list[tuple[float, float]] = []
-        for _ in range(rounds + 1):
-            start = clock()
-            found = search(stepping, prefix, valid, config)
-            middle = clock()
-            said = theirs()
-            if DEVICE == "cuda":
-                torch.cuda.synchronize()
-            times.append((middle - start, clock() - middle))
-        ours, peer = (sorted(pair[i] for pair in times[1:])[rounds // 2] for i in (0, 1))
-        ratios = sorted(pair[1] / pair[0] for pair in times[1:])
-        same = float(torch.eq(found.tokens[:, 0], cast(Tensor, said)).float().mean())
+        ours = partial(search, stepping, prefix, valid, config)
+        taken = in_turns({"ours": ours, "generate": theirs}, rounds=(rounds, rounds))
+        ratios = _ratios(taken, "generate", "ours")
+        same = float(torch.eq(ours().tokens[:, 0], cast(Tensor, theirs())).float().mean())
         print(
-            f"| {images} | {n} | {k} | {precision} | {ours:.2f} | {peer:.2f} | {ratios[rounds // 2]:.2f} | "
+            f"| {images} | {n} | {k} | {precision} | {taken.p50('ours'):.2f} | {taken.p50('generate'):.2f} | "
+            f"{percentile(ratios, 0.5):.2f} | "
             f"{ratios[0]:.2f} - {ratios[-1]:.2f} | {100 * same:.1f} % |",
             flush=True,
         )
     for case in ("beam", "beam_bfloat16", "beam_int8", "generate_beam"):
-        fresh = subprocess.run([sys.executable, __file__, case, "gpt2"], check=True, capture_output=True, text=True)
-        print(f"{case}: a search of 8 images adds {float(fresh.stdout.split()[-1]):.0f} MiB")
+        print(f"{case}: a search of 8 images adds {peak_mib(call_of, case, 'gpt2'):.0f} MiB")
 
 
 def compare_bias() -> None:
@@ -286,31 +208,82 @@ def compare_bias() -> None:
         ratio = in_turn(call_of("train", name), call_of("train_bias", name), rounds // 2)
         print(f"| {name} | train | {shape.images} | | bfloat16 | {ratio} |", flush=True)
     for case in ("beam", "beam_bias", "train", "train_bias"):
-        fresh = subprocess.run([sys.executable, __file__, case, "gpt2"], check=True, capture_output=True, text=True)
-        print(f"{case}: adds {float(fresh.stdout.split()[-1]):.0f} MiB")
+        print(f"{case}: adds {peak_mib(call_of, case, 'gpt2'):.0f} MiB")
 
 
 def in_turn(one: Callable[[], object], other: Callable[[], object], rounds: int) -> str:
     """Medians of two calls, and of the second's time over the first's with the quarters around it."""
-    clock = time.perf_counter if DEVICE == "cuda" else time.process_time
-    times: list[tuple[float, float]] = []
-    for turn in range(rounds + 1):
-        took = {}
-        for call in (one, other) if turn % 2 else (other, one):
-            start = clock()
-            synchronised(call)
-            took[call] = clock() - start
-        times.append((took[one], took[other]))
-    first, second = (sorted(pair[i] for pair in times[1:])[rounds // 2] for i in (0, 1))
-    ratios = sorted(pair[1] / pair[0] for pair in times[1:])
-    around = f"{ratios[rounds // 4]:.3f} - {ratios[-1 - rounds // 4]:.3f}"
-    return f"{first:.3f} | {second:.3f} | {ratios[rounds // 2]:.3f} | {around}"
+    taken = in_turns({"one": one, "other": other}, rounds=(rounds, rounds))
+    ratio = taken.ratio("other", "one")
+    around = f"{ratio.low:.3f} - {ratio.high:.3f}"
+    return f"{taken.p50('one'):.3f} | {taken.p50('other'):.3f} | {ratio.median:.3f} | {around}"
+
+
+def _ratios(taken: Rounds, peer: str, ours: str) -> Sequence[float]:
+    """Of all rounds, smallest first."""
+    return sorted(theirs / own for theirs, own in zip(taken.seconds[peer], taken.seconds[ours], strict=True))
+
+
+def of_shape(case: str, name: str) -> Work:
+    """`call_of` with what it takes to be a record."""
+    shape = SHAPES[name]
+    sizes = {"P": shape.slots, "H": shape.decoder.width, "layers": shape.decoder.layers, "V": shape.vocabulary}
+    if case.startswith("train"):
+        return Work(call=call_of(case, name), images=shape.images, sizes={**sizes, "captions": CAPTIONS})
+    config = SEARCHES[case.removeprefix("generate_").removesuffix("_bias")]
+    sizes |= {"tokens": config.max_new_tokens, "greedy tokens": config.greedy_tokens, "beams": config.beams}
+    return Work(call=call_of(case, name), images=shape.images, sizes=sizes)
+
+
+STAGE = "decoder"
+IMAGES = 8
+BEAMS, SLOTS, BATCHES = (1, 2, 3, 5, 10), (1, 3, 10, 30, 100), (1, 2, 4, 8, 16, 32, 64)
+SEARCH = Case(stage=STAGE, name="beam, 5", make=table2_stages.decoder, rounds=(3, 5))
+CURVE = replace(SEARCH, name="GPT-2, beam", rounds=(2, 3), seconds=0.1, memory=False)
+STAGE_CASES = (
+    *(step for step in table2_stages.steps() if step.stage == STAGE),
+    replace(SEARCH, name="greedy", arguments=(IMAGES, 0, 1)),
+    replace(SEARCH, arguments=(IMAGES, 0, 5)),
+    replace(SEARCH, name="hybrid, 4 greedy tokens then 5 beams", arguments=(IMAGES, 4, 5), full=True),
+    *(
+        replace(
+            SEARCH,
+            name=f"hybrid, 1 greedy token then 5 beams, {precision}",
+            arguments=(IMAGES, 1, 5, 1, precision),
+            full=True,
+        )
+        for precision in ("bfloat16", "int8")
+    ),
+    *(
+        Case(stage=STAGE, name=f"{case}, decoder of photos", make=of_shape, arguments=(case, "photos"), memory=False)
+        for case in ("greedy", "beam", "sample", "beam_bias")
+    ),
+    *(
+        Case(
+            stage="training step",
+            name=f"{case}, decoder of photos",
+            make=of_shape,
+            arguments=(case, "photos"),
+            full=full,
+        )
+        for case, full in (("train", False), ("train_bias", True), ("train_transformers", True))
+    ),
+    *along(CURVE, "beams", BEAMS, (1, 3, 10), lambda beams: (1, 0, beams)),
+    *along(CURVE, "prefix tokens", SLOTS, (1, 10, 100), lambda slots: (1, 0, 5, slots)),
+    *along(CURVE, "images of a batch", BATCHES, (1, 2, 4), lambda images: (images, 0, 5)),
+)
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+def test_decoder_speed(benchmark: BenchmarkFixture, stage_case: Case) -> None:
+    run_case(benchmark, stage_case)
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "compare":
-        compare()
-    elif sys.argv[1] == "bias":
-        compare_bias()
-    else:
-        print(added_mib(sys.argv[1], sys.argv[2]))
+    match sys.argv[1:]:
+        case ["compare"]:
+            compare()
+        case ["bias"]:
+            compare_bias()
+        case _:
+            sys.exit(__doc__)

@@ -1,35 +1,32 @@
 """The image encoders' CPU fast path against the plain float32 forward of the library that the weights come from.
 
     python benchmarks/bench_encoders.py                  table of times, ratios and errors; about a minute on one core
-    pytest benchmarks/bench_encoders.py --benchmark-only -o addopts=--import-mode=importlib -o python_files='bench_*.py'
 
 Plain is what one gets by calling the library: BatchNorm of its own, channels first, float32. Cases take turns, so that
 a busy machine slows all alike, and CPU seconds of one thread are counted; the ratio is the median over rounds with its
 range. Error is against the plain forward's image vectors: 1 - cosine of the worst image, and the relative distance over
 all. CLIP and ResNet-50 have random weights (their published ones need the hub), EfficientNet its own. `--images DIR`
-takes photographs from a folder for the random pictures.
+takes photographs from a folder for the random pictures. Their records are made by `bench_global_encoder.py` and
+`bench_region_encoders.py`.
 """
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
-import pytest
 import torch
 import torch.nn.functional as F
-from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 from torchvision.models import resnet50
-from torchvision.transforms import InterpolationMode
 from transformers import CLIPConfig, CLIPModel
 
 from regioncap.encoders import ClipEncoder, ClipEncoderConfig, EfficientNetLite0Config, ResNetConfig, load_image
 from regioncap.encoders.efficientnet_lite import load_efficientnet_lite0
-from regioncap.encoders.preprocessing import Preprocessing
+from regioncap.experiments.benchmarking import table2
+from regioncap.experiments.benchmarking.measure import in_turns, percentile
 
 Forward = Callable[[Tensor], Tensor]
 """Images in [0, 1], B 3 224 224, to image vectors."""
@@ -93,17 +90,9 @@ def clip() -> dict[str, Forward]:
         made.load_state_dict(state)
         return cast(CLIPModel, cast(nn.Module, made).eval())
 
-    preprocessing = Preprocessing(
-        resize=SIZE,
-        resample=InterpolationMode.BICUBIC,
-        crop=(SIZE, SIZE),
-        mean=(122.77, 116.75, 104.09),
-        std=(68.5, 66.63, 70.32),
-    )
-
     def ours(precision: Literal["float32", "bfloat16", "int8"]) -> Forward:
         config = ClipEncoderConfig(weights="random", precision=precision)
-        encoder = ClipEncoder(config, model=model(), tokenizer=None, preprocessing=preprocessing)
+        encoder = ClipEncoder(config, model=model(), tokenizer=None, preprocessing=table2.clip_preprocessing())
         return lambda x: encoder.embed_image((x - MEAN) / STD)
 
     plain = model()
@@ -131,36 +120,17 @@ def pictures(batch: int, folder: Path | None) -> Tensor:
 @torch.inference_mode()
 def measure(forwards: dict[str, Forward], images: Tensor, rounds: int) -> None:
     reference = forwards["plain"](images)
-    seconds: dict[str, list[float]] = {name: [] for name in forwards}
-    for round_number in range(rounds + 1):
-        for name, forward in forwards.items():
-            started = time.process_time()
-            forward(images)
-            if round_number:  # the first warms up
-                seconds[name].append(time.process_time() - started)
+    taken = in_turns({name: partial(forward, images) for name, forward in forwards.items()}, rounds=(rounds, rounds))
     for name, forward in forwards.items():
         vectors = forward(images)
-        ratios = [plain / own for plain, own in zip(seconds["plain"], seconds[name], strict=True)]
+        ratios = [plain / own for plain, own in zip(taken.seconds["plain"], taken.seconds[name], strict=True)]
         cosine = F.cosine_similarity(vectors, reference).min().item()
         distance = ((vectors - reference).norm() / reference.norm()).item()
-        milliseconds = 1e3 * statistics.median(seconds[name]) / len(images)
+        milliseconds = 1e3 * taken.p50(name) / len(images)
         print(
-            f"  {name:9} {milliseconds:7.1f} ms/image   {statistics.median(ratios):5.2f}x "
+            f"  {name:9} {milliseconds:7.1f} ms/image   {percentile(ratios, 0.5):5.2f}x "
             f"({min(ratios):.2f}-{max(ratios):.2f})   1 - cosine {max(0.0, 1 - cosine):.1e}   relative {distance:.1e}"
         )
-
-
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("variant", ["plain", "float32", "bfloat16", "int8"])
-def test_encoder_speed(benchmark: BenchmarkFixture, case: str, variant: str) -> None:
-    torch.set_num_threads(1)
-    forwards = CASES[case]()
-    if variant not in forwards:
-        pytest.skip(f"{case} has no {variant} path")
-    images = pictures(8, None)
-    benchmark.group = case
-    with torch.inference_mode():
-        benchmark.pedantic(forwards[variant], args=(images,), rounds=5, warmup_rounds=1)  # type: ignore[no-untyped-call]
 
 
 def main() -> None:

@@ -1,24 +1,24 @@
-"""The graph package beside PyTorch Geometric, and its parts one by one, on random boundary values.
+"""The graph stage and its parts on random boundary values; the package beside PyTorch Geometric.
 
     python benchmarks/bench_graph.py compare         # KNN + 2 layers, forward and backward: 18 shapes, both in turns
     python benchmarks/bench_graph.py scaling FILE    # the same up to 4,096 regions, time and memory as curves
     python benchmarks/bench_graph.py forms           # matrices against lists: where `relations.DENSE_UP_TO` is from
     python benchmarks/bench_graph.py bf16            # error of bfloat16 autocast
-    pytest benchmarks/bench_graph.py --benchmark-only -o addopts=--import-mode=importlib -o python_files='bench_*.py'
+    pytest benchmarks/bench_graph.py --benchmark-only -o addopts='--import-mode=importlib -m "not slow"' \
+        -o python_files='bench_*.py'
 
 The peer is what a PyG user writes: KNN by topk on float32 cosine (all images at once; row by row for large ones),
 one edge_index for the batch, two `GATConv`s, ELU. Ours is the `paper` preset: the same equations, on float64 KNN.
 Times are CPU time on one thread, so that a busy machine counts less; wall time where there is a GPU. The two sides
-take turns, medians are compared. Memory is what three calls add: peak RSS of a fresh process over its level before
-(Linux), or `max_memory_allocated` where there is a GPU. `compare` takes about five minutes on one core.
+take turns, medians are compared. Memory is what two warm calls add (`benchmarking/memory.py`). `compare` takes about
+five minutes on one core.
+
+Under pytest: forward passes at Table 2's sizes, whole and in parts, and curves over regions, neighbours and images.
 """
 
 import math
-import re
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,16 +30,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import GATConv
 
-from regioncap.graph import GRAPH_PRESETS, FusionConfig, NoGraphConfig, RegionGraphConfig, knn_graph, relations
+from regioncap.experiments.benchmarking import measure, table2, table2_stages
+from regioncap.experiments.benchmarking.beside import run_beside
+from regioncap.experiments.benchmarking.case import Case, Work, run_case
+from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE, synchronised
+from regioncap.experiments.benchmarking.memory import peak_mib
+from regioncap.experiments.benchmarking.scaling import along
+from regioncap.experiments.benchmarking.table2_stages import all_valid, inference, joint, raw_regions
+from regioncap.graph import GRAPH_PRESETS, NoGraphConfig, knn_graph, relate, relations
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-CLOCK = time.perf_counter if DEVICE == "cuda" else time.process_time
 DIM, K, LAYERS = 512, 5, 2
 Shape = tuple[int, int, int]
 """Images B, regions N, heads H."""
 COMPARED: list[Shape] = [(b, n, h) for b in (1, 16, 64) for n in (36, 49, 100) for h in (1, 4)]
 SIZES = (36, 100, 256, 512, 1024, 2048, 4096)
-CASES = ("null", "knn", "ours", "best", "learned", "pyg", "fusion")
 PEER_BLOCK = 256
 
 
@@ -88,83 +92,35 @@ def _joined_by_blocks(raw: Tensor) -> Tensor:
     return torch.cat(images, dim=1)
 
 
-def call_of(case: str, shape: Shape) -> Callable[[], object]:
-    """What one round of `case` does, on inputs made beforehand."""
+def call_of(case: str, images: int, slots: int, heads: int) -> Callable[[], object]:
+    """Forward and backward of `ours` or `pyg`, on inputs made beforehand."""
     torch.manual_seed(0)
-    images, slots, heads = shape
     regions = torch.randn(images, slots, DIM, device=DEVICE, requires_grad=True)
     raw = torch.randn(images, slots, DIM, device=DEVICE).relu()
     boxes = torch.rand(images, slots, 2, 2, device=DEVICE).sort(dim=2).values.flatten(2)
     valid = torch.ones(images, slots, dtype=torch.bool, device=DEVICE)
-    if case == "knn":
-        return lambda: knn_graph(raw, boxes, valid, k=K)
-    if case == "fusion":
-        fusion = FusionConfig().build(DIM).to(DEVICE)
-        g = torch.randn(images, DIM, device=DEVICE)
-        return lambda: fusion(g, regions, valid).sum().backward()
     if case == "pyg":
         peer = PygGraph(heads).to(DEVICE)
         return lambda: peer(regions, raw).sum().backward()
-    configs: dict[str, NoGraphConfig | RegionGraphConfig] = {
-        "null": NoGraphConfig(),
-        "ours": replace(GRAPH_PRESETS["paper"], k=K, layers=LAYERS, heads=heads),
-        "best": replace(GRAPH_PRESETS["best"], k=K, layers=LAYERS, heads=heads),
-        "learned": replace(GRAPH_PRESETS["best"], k=K, layers=LAYERS, heads=heads, metric="learned"),
-    }
-    stage = configs[case].build(DIM).to(DEVICE)
+    stage = replace(GRAPH_PRESETS["paper"], k=K, layers=LAYERS, heads=heads).build(DIM).to(DEVICE)
     return lambda: stage(regions, raw, boxes, valid).features.sum().backward()
 
 
-def synchronised(call: Callable[[], object]) -> None:
-    call()
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-
-
 def in_turns(calls: Sequence[Callable[[], object]], seconds: float = 5.0) -> list[float]:
-    """Median seconds of each call; they take turns for about `seconds`, after three rounds to warm up."""
-    for _ in range(3):
-        start = CLOCK()
-        for call in calls:
-            synchronised(call)
-        once = CLOCK() - start
+    """Median seconds of each call; they take turns for about `seconds`."""
+    named = {str(place): call for place, call in enumerate(calls)}
+    once = min(_once(calls) for _ in range(3))
     rounds = max(5, min(31, round(seconds / once)))
     repeats = max(1, round(seconds / once / rounds))
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds):
-        for call, kept in zip(calls, times, strict=True):
-            start = CLOCK()
-            for _ in range(repeats):
-                synchronised(call)
-            kept.append((CLOCK() - start) / repeats)
-    return [statistics.median(kept) for kept in times]
+    taken = measure.in_turns(named, rounds=(rounds, rounds), repeats=repeats)
+    return [taken.p50(name) for name in named]
 
 
-def added_mib(case: str, shape: Shape) -> float:
-    """Memory that the calls of `case` add in this process; meaningful in a fresh one only."""
-    call = call_of(case, shape)
-    if DEVICE == "cuda":
-        held = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
+def _once(calls: Sequence[Callable[[], object]]) -> float:
+    start = CLOCK()
+    for call in calls:
         synchronised(call)
-        return (torch.cuda.max_memory_allocated() - held) / 2**20
-    call_of(case, (1, 2 * K, shape[2]))()  # pages in the code that is called, which is no memory of the call
-    Path("/proc/self/clear_refs").write_text("5")  # imports peak higher than what stays: start the peak anew
-    before = _peak_rss_mib()
-    for _ in range(3):
-        call()
-    return _peak_rss_mib() - before
-
-
-def _peak_rss_mib() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 2**10
-
-
-def memory_of(case: str, shape: Shape) -> float:
-    """`added_mib` in a fresh process."""
-    command = [sys.executable, __file__, "memory", case, *map(str, shape)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return CLOCK() - start
 
 
 def compare() -> None:
@@ -172,16 +128,21 @@ def compare() -> None:
     print("| B | N | H | PyG, ms | ours, ms | ratio | PyG, MiB | ours, MiB | ratio |\n" + "|---:" * 9 + "|")
     ratios = []
     for shape in COMPARED:
-        peer, ours = in_turns([call_of("pyg", shape), call_of("ours", shape)])
+        peer, ours = in_turns([call_of("pyg", *shape), call_of("ours", *shape)])
         ratios.append(peer / ours)
         memory = "– | – | –"
         if shape[1] == max(n for _, n, _ in COMPARED):
-            theirs, own = memory_of("pyg", shape), memory_of("ours", shape)
+            theirs, own = _memory("pyg", shape), _memory("ours", shape)
             memory = f"{theirs:.1f} | {own:.1f} | {own / theirs:.2f}"
         cells = " | ".join(map(str, shape))
         print(f"| {cells} | {1e3 * peer:.2f} | {1e3 * ours:.2f} | {peer / ours:.2f} | {memory} |", flush=True)
     mean = math.exp(statistics.fmean(map(math.log, ratios)))
     print(f"\ngeometric mean {mean:.2f}, least {min(ratios):.2f}, most {max(ratios):.2f}")
+
+
+def _memory(case: str, shape: Shape) -> float:
+    added = peak_mib(call_of, case, *shape)
+    return math.nan if added is None else added
 
 
 def scaling(target: Path) -> None:
@@ -191,8 +152,8 @@ def scaling(target: Path) -> None:
     rows = []
     for slots in SIZES:
         shape = (1, slots, 4)
-        times = in_turns([call_of("pyg", shape), call_of("ours", shape)])
-        rows.append((slots, *times, memory_of("pyg", shape), memory_of("ours", shape)))
+        times = in_turns([call_of("pyg", *shape), call_of("ours", *shape)])
+        rows.append((slots, *times, _memory("pyg", shape), _memory("ours", shape)))
         peer, ours, theirs, own = rows[-1][1:]
         print(f"N {slots}: PyG {1e3 * peer:.1f} ms, ours {1e3 * ours:.1f} ms, ratio {peer / ours:.2f}; ", end="")
         print(f"PyG {theirs:.0f} MiB, ours {own:.0f} MiB, ratio {own / theirs:.2f}", flush=True)
@@ -224,7 +185,7 @@ def forms() -> None:
 
     for images, sizes in ((1, (16, 36, 49, 64, 100, 196)), (16, (9, 16, 25, 36, 49)), (64, (6, 9, 16, 25, 36))):
         for slots in sizes:
-            call = call_of("ours", (images, slots, 4))
+            call = call_of("ours", images, slots, 4)
             dense, lists = in_turns([forced(10**12, call), forced(0, call)], seconds=3)
             pairs = images * slots**2
             print(
@@ -255,22 +216,96 @@ def bf16() -> None:
             )
 
 
+def preset(name: str, images: int, regions: int, heads: int) -> Work:
+    """The stage as a preset of the package has it."""
+    if name == "null":
+        return _stage(NoGraphConfig().build(DIM), images, regions, {})
+    base = GRAPH_PRESETS["best"] if name == "learned" else GRAPH_PRESETS[name]
+    config = replace(base, k=K, layers=LAYERS, heads=heads, metric="learned" if name == "learned" else base.metric)
+    return _stage(config.build(DIM).to(DEVICE).eval(), images, regions, {"K": K, "layers": LAYERS, "heads": heads})
+
+
+def knn(images: int, regions: int, k: int) -> Work:
+    """The graph alone (eqs. 3-5)."""
+    seen = raw_regions(images, regions)
+    call = inference(lambda: knn_graph(seen.features, seen.boxes, seen.valid, k=k))
+    return Work(call=call, images=images, sizes={"N": regions, "R": table2.REGION_DIM, "K": k})
+
+
+def attention(images: int, regions: int, k: int, layers: int, heads: int) -> Work:
+    """Attention alone (eqs. 7-9), with geometry and prior as in the preset `paper` of the experiments."""
+    seen, vectors = raw_regions(images, regions), joint(images, regions)
+    config = replace(GRAPH_PRESETS["best"], k=k, layers=layers, heads=heads)
+    stage = config.build(DIM).to(DEVICE).eval()
+    graph = knn_graph(seen.features, seen.boxes, seen.valid, k=k)
+
+    def call() -> None:
+        related = relate(graph, seen.boxes, heads=heads, geometry=True)
+        features = vectors
+        for layer in stage.layers:
+            features, _ = layer(features, related)
+
+    sizes = {"N": regions, "D": DIM, "K": k, "layers": layers, "heads": heads}
+    return Work(call=inference(call), images=images, sizes=sizes, modules=(stage,))
+
+
+def _stage(stage: nn.Module, images: int, regions: int, sizes: dict[str, int]) -> Work:
+    seen, vectors, valid = raw_regions(images, regions), joint(images, regions), all_valid(images, regions)
+    call = inference(lambda: stage(vectors, seen.features, seen.boxes, valid))
+    own = {"N": regions, "R": table2.REGION_DIM, "D": DIM, **sizes}
+    return Work(call=call, images=images, sizes=own, modules=(stage,))
+
+
+STAGE = "graph"
+AT_TABLE_2 = (table2.IMAGES, table2.REGIONS)
+REGIONS = (10, 20, 50, 100, 200, 500, 1000)
+NEIGHBOURS = (1, 2, 5, 10, 20)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+KNN = Case(stage=STAGE, name="KNN", make=knn, seconds=0.5)
+ATTENTION = Case(stage=STAGE, name="attention", make=attention, seconds=0.5)
+WHOLE = Case(stage=STAGE, name="KNN and attention", make=table2_stages.graph, seconds=0.5, memory=False)
+STAGE_CASES = (
+    *(step for step in table2_stages.steps() if step.stage == STAGE),
+    replace(WHOLE, name="null", make=preset, arguments=("null", *AT_TABLE_2, 1), null=True, memory=True),
+    *(
+        replace(WHOLE, name=f"preset {name}, {heads} heads", make=preset, arguments=(name, *AT_TABLE_2, heads))
+        for name, heads in (("paper", 1), ("paper", 4), ("learned", 4))
+    ),
+    replace(KNN, arguments=(*AT_TABLE_2, K)),
+    *(
+        replace(ATTENTION, name=f"attention, {layers} layers, {heads} heads", arguments=(*AT_TABLE_2, K, layers, heads))
+        for layers, heads in ((1, 1), (1, 4), (2, 1), (2, 4), (2, 8))
+    ),
+    *along(KNN, "regions", REGIONS, (10, 100, 1000), lambda n: (1, n, K)),
+    *along(ATTENTION, "regions", REGIONS, (10, 100, 1000), lambda n: (1, n, K, LAYERS, 4)),
+    *along(replace(KNN, memory=False), "K", NEIGHBOURS, (1, 5, 20), lambda k: (*AT_TABLE_2, k)),
+    *along(replace(ATTENTION, memory=False), "K", NEIGHBOURS, (1, 5, 20), lambda k: (*AT_TABLE_2, k, LAYERS, 4)),
+    *along(WHOLE, "images of a batch", BATCHES, (1, 8, 64), lambda images: (images,)),
+)
+
+
 @pytest.mark.benchmark(timer=CLOCK)
-@pytest.mark.parametrize("shape", [(16, 16, 4), (16, 49, 4), (16, 36, 1)], ids=str)
-@pytest.mark.parametrize("case", CASES)
-def test_graph_speed(benchmark: BenchmarkFixture, case: str, shape: Shape) -> None:
-    torch.set_num_threads(1)
-    call = call_of(case, shape)
-    benchmark.group = f"graph: B, N, H = {shape}, D = {DIM}"
-    benchmark.pedantic(synchronised, args=(call,), rounds=15, warmup_rounds=3)  # type: ignore[no-untyped-call]
-    benchmark.extra_info["peak_mib"] = round(memory_of(case, shape), 1)
+def test_graph_speed(benchmark: BenchmarkFixture, stage_case: Case) -> None:
+    run_case(benchmark, stage_case)
+
+
+def beside_pyg(images: int, slots: int, heads: int) -> Work:
+    """Ours of `compare`."""
+    sizes = {"N": slots, "D": DIM, "K": K, "layers": LAYERS, "heads": heads}
+    return Work(call=call_of("ours", images, slots, heads), images=images, sizes=sizes)
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+@pytest.mark.parametrize("shape", [(1, 36, 1), (8, 36, 1), (16, 49, 4), (8, 100, 4)], ids=str)
+def test_beside_pyg(benchmark: BenchmarkFixture, shape: tuple[int, int, int]) -> None:
+    name = "forward and backward, {} images of {} regions, {} heads".format(*shape)
+    own = Case(stage=STAGE, name=name, make=beside_pyg, arguments=shape, rounds=(15, 15), memory=False)
+    run_beside(benchmark, own, beside_pyg(*shape), {"PyG": call_of("pyg", *shape)})
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     match sys.argv[1:]:
-        case ["memory", name, images, slots, heads]:
-            print(added_mib(name, (int(images), int(slots), int(heads))))
         case ["compare"]:
             compare()
         case ["scaling", file]:

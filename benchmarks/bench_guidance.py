@@ -4,24 +4,21 @@
     python benchmarks/bench_guidance.py share          # guidance beside the rest of a caption at Table 2's sizes
     python benchmarks/bench_guidance.py scaling FILE   # 100 to 50,000 words, time as curves with exponents
     python benchmarks/bench_guidance.py forms          # the two searches: where `nearest.ROUGH_FROM` is from
-    pytest benchmarks/bench_guidance.py --benchmark-only -o addopts=--import-mode=importlib -o python_files='bench_*.py'
+    pytest benchmarks/bench_guidance.py --benchmark-only -o addopts='--import-mode=importlib -m "not slow"' \
+        -o python_files='bench_*.py'
 
 A caption's guidance is 8 images of 36 regions at width 512: a scene bank asked 8 times and a detail bank 288 times.
 Random vectors are the worst case: all words are about as near, so that the rough pass leaves the most in question.
 faiss' IndexFlatIP searches the same keys with the bias as one more number. Times are CPU time on one thread, so that a
-busy machine counts less; wall time where there is a GPU. The sides take turns, medians are compared.
+busy machine counts less; wall time where there is a GPU. The sides take turns with cold caches, medians are compared.
 
-Under pytest `null` is the floor, `1k` to `50k` the detail bank; `caption` is 8 images forward, `train` a forward and
-backward of 16 in bfloat16. `extra_info["peak_mib"]` is what the stage and a call add: peak RSS of a fresh process over
-its level before the stage was built (Linux), or `max_memory_allocated` where there is a GPU.
+Under pytest: the stage at Table 2's sizes by similarity and by keyword heads, its null form, a step of training
+(forward and backward of 16 images in bfloat16), and curves over the words of the detail bank and over images.
 """
 
-import math
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -32,6 +29,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from regioncap.decoder import Gpt2DecoderConfig, SearchConfig, search
+from regioncap.experiments.benchmarking import measure, table2, table2_stages
+from regioncap.experiments.benchmarking.case import Case, Work, run_case
+from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE
+from regioncap.experiments.benchmarking.scaling import along, exponent
 from regioncap.guidance import (
     KeywordBank,
     KeywordHeadsConfig,
@@ -42,14 +43,10 @@ from regioncap.guidance import (
 )
 from regioncap.guidance.nearest import ROUGH_FROM, RoughKeys, nearest_keys
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-CLOCK = time.perf_counter if DEVICE == "cuda" else time.process_time
 DIM, IMAGES, REGIONS, CHOSEN = 512, 8, 36, 4
 SCENE_WORDS = 300
 REGION_DIM = 2048
-DETAIL_WORDS = {"null": 1, "1k": 1_000, "10k": 10_000, "50k": 50_000}
 SIZES = (100, 300, 1_000, 3_000, 5_000, 10_000, 20_000, 50_000)
-JOBS = ("caption", "train")
 Call = Callable[[], object]
 
 
@@ -88,15 +85,17 @@ def searches_of(words: int, queries: int) -> dict[str, Call]:
     }
 
 
-def stage_call(scene_words: int, detail_words: int, images: int = IMAGES) -> Call:
-    """Guidance of a batch of captions."""
+def by_similarity(images: int, detail_words: int, scene_words: int = SCENE_WORDS) -> Work:
+    """Guidance of a batch of captions by nearness, as in the paper."""
     torch.manual_seed(0)
     stage = SemanticGuidanceConfig().build(DIM, random_bank(scene_words), random_bank(detail_words)).to(DEVICE).eval()
     fused, g, regions, valid = inputs(images)
-    return torch.inference_mode()(lambda: stage(fused, g, regions, valid))
+    return _work(
+        torch.inference_mode()(lambda: stage(fused, g, regions, valid)), images, detail_words, scene_words, stage
+    )
 
 
-def learned_call(scene_words: int, detail_words: int, images: int = IMAGES) -> Call:
+def by_heads(images: int, detail_words: int, scene_words: int = SCENE_WORDS) -> Work:
     """The same by keyword heads, from features of the pipeline's sizes to words."""
     torch.manual_seed(0)
     banks = random_bank(scene_words), random_bank(detail_words)
@@ -109,7 +108,36 @@ def learned_call(scene_words: int, detail_words: int, images: int = IMAGES) -> C
         boxes=torch.rand(images, REGIONS, 4, device=DEVICE),
         valid=valid,
     )
-    return torch.inference_mode()(lambda: stage(fused, g, regions, valid, heads(seen)))
+    call = torch.inference_mode()(lambda: stage(fused, g, regions, valid, heads(seen)))
+    return _work(call, images, detail_words, scene_words, stage, heads)
+
+
+def null(images: int) -> Work:
+    """No words."""
+    stage = NoGuidanceConfig().build(DIM, random_bank(1), random_bank(1)).to(DEVICE)
+    told = inputs(images)
+    return _work(torch.inference_mode()(lambda: stage(*told)), images, 1, 1, stage)
+
+
+def training(images: int, detail_words: int) -> Work:
+    """Forward and backward."""
+    torch.manual_seed(0)
+    banks = random_bank(SCENE_WORDS), random_bank(detail_words)
+    stage = SemanticGuidanceConfig().build(DIM, *banks).to(DEVICE)
+    fused, g, regions, valid = inputs(images)
+
+    def call() -> None:
+        with torch.autocast(DEVICE, torch.bfloat16):
+            guidance = stage(fused, g, regions, valid)
+        vectors = guidance.scene.sum() + guidance.detail.sum() + guidance.region_detail.abs().sum()
+        (vectors + fused.sum()).backward()
+
+    return _work(call, images, detail_words, SCENE_WORDS, stage)
+
+
+def _work(call: Call, images: int, detail_words: int, scene_words: int, *modules: nn.Module) -> Work:
+    sizes = {"N": REGIONS, "D": DIM, "words of the scene bank": scene_words, "words of the detail bank": detail_words}
+    return Work(call=call, images=images, sizes=sizes, modules=modules)
 
 
 def inputs(images: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -144,8 +172,8 @@ def share(bank: int = 10_000) -> None:
     seen = torch.ones(IMAGES, 10, dtype=torch.bool, device=DEVICE)
     greedy = SearchConfig(greedy_tokens=0, beams=1, max_new_tokens=20, min_new_tokens=20)
     calls: dict[str, Call] = {
-        "guidance": stage_call(bank, bank),
-        "guidance by keyword heads": learned_call(bank, bank),
+        "guidance": by_similarity(IMAGES, bank, bank),
+        "guidance by keyword heads": by_heads(IMAGES, bank, bank),
         "GPT-2, 5 beams": lambda: search(stepping, prefix, seen, beam),
         "GPT-2, greedy": lambda: search(stepping, prefix, seen, greedy),
         **encoder_calls(),
@@ -181,9 +209,9 @@ def scaling(target: Path) -> None:
 
     curves: dict[str, list[float]] = {}
     for words in SIZES:
-        calls = {
-            "guidance, whole stage": stage_call(SCENE_WORDS, words),
-            "guidance, keyword heads": learned_call(SCENE_WORDS, words),
+        calls: dict[str, Call] = {
+            "guidance, whole stage": by_similarity(IMAGES, words),
+            "guidance, keyword heads": by_heads(IMAGES, words),
             **searches_of(words, IMAGES * REGIONS),
         }
         for name, seconds in zip(calls, in_turns(list(calls.values())), strict=True):
@@ -204,7 +232,7 @@ def scaling(target: Path) -> None:
 
 
 def slope(sizes: Sequence[int], values: Sequence[float]) -> float:
-    return statistics.linear_regression(list(map(math.log, sizes)), list(map(math.log, values))).slope
+    return exponent(list(zip(sizes, values, strict=True))).slope
 
 
 def forms() -> None:
@@ -227,87 +255,38 @@ def forms() -> None:
 
 
 def in_turns(calls: Sequence[Call], seconds: float = 2.0) -> list[float]:
-    """Median seconds of each call; they take turns for about `seconds`, at least five rounds, after two to warm up."""
-    for _ in range(2):
-        start = CLOCK()
-        for call in calls:
-            synchronised(call)
-        once = CLOCK() - start
-    times: list[list[float]] = [[] for _ in calls]
-    rest = torch.zeros(2**25, device=DEVICE)
-    for _ in range(max(5, min(51, round(seconds / once)))):
-        for call, kept in zip(calls, times, strict=True):
-            rest.add_(1)  # the rest of a captioner passes through the cache in between
-            start = CLOCK()
-            synchronised(call)
-            kept.append(CLOCK() - start)
-    return [statistics.median(kept) for kept in times]
+    """Median seconds of each call; they take turns for about `seconds`, the rest of a captioner between them."""
+    named = {str(place): call for place, call in enumerate(calls)}
+    taken = measure.in_turns(named, seconds=seconds, rounds=(5, 51), warm_up=2, cold=True)
+    return [taken.p50(name) for name in named]
 
 
-def synchronised(call: Call) -> None:
-    call()
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-
-
-def call_of(case: str, job: str) -> Call:
-    """What one round of `job` does, on inputs made beforehand."""
-    if case != "null" and job == "caption":
-        return stage_call(SCENE_WORDS, DETAIL_WORDS[case])
-    torch.manual_seed(0)
-    config = NoGuidanceConfig() if case == "null" else SemanticGuidanceConfig()
-    stage = config.build(DIM, random_bank(SCENE_WORDS), random_bank(DETAIL_WORDS[case])).to(DEVICE)
-    fused, g, regions, valid = inputs(IMAGES if job == "caption" else 16)
-    if job == "caption":
-        return lambda: stage(fused, g, regions, valid)
-
-    def train() -> None:
-        with torch.autocast(DEVICE, torch.bfloat16):
-            guidance = stage(fused, g, regions, valid)
-        vectors = guidance.scene.sum() + guidance.detail.sum() + guidance.region_detail.abs().sum()
-        (vectors + fused.sum()).backward()
-
-    return train
-
-
-def added_mib(case: str, job: str) -> float:
-    """Memory that the stage and its calls add in this process; meaningful in a fresh one only."""
-    if DEVICE == "cuda":
-        before = torch.cuda.memory_allocated()
-        synchronised(call_of(case, job))
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # imports peak higher than what stays: start the peak anew
-    before = peak_kib()
-    call = call_of(case, job)
-    for _ in range(3):
-        call()
-    return (peak_kib() - before) / 2**10
-
-
-def peak_kib() -> int:
-    # Not getrusage: its ru_maxrss outlives exec, so that a fresh process starts with its parent's peak.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split("VmHWM:")[1].split()[0])
+STAGE = "guidance"
+WORDS = (100, 300, 1_000, 3_000, 10_000, 20_000, 50_000)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+SIMILARITY = Case(stage=STAGE, name="by similarity", make=by_similarity, seconds=0.5)
+HEADS = Case(stage=STAGE, name="by keyword heads", make=by_heads, seconds=0.5)
+WHOLE = Case(stage=STAGE, name="scene and detail words", make=table2_stages.guidance, seconds=0.5, memory=False)
+STAGE_CASES = (
+    *(step for step in table2_stages.steps() if step.stage == STAGE),
+    Case(stage=STAGE, name="null", make=null, arguments=(IMAGES,), null=True),
+    replace(HEADS, arguments=(IMAGES, table2.BANK)),
+    Case(stage=STAGE, name="training by similarity", make=training, arguments=(16, table2.BANK)),
+    *along(SIMILARITY, "words of the bank", WORDS, (100, 1_000, 50_000), lambda words: (IMAGES, words)),
+    *along(replace(HEADS, memory=False), "words of the bank", WORDS, (100, 1_000, 50_000), lambda n: (IMAGES, n)),
+    *along(WHOLE, "images of a batch", BATCHES, (1, 8, 64), lambda images: (images,)),
+)
 
 
 @pytest.mark.benchmark(timer=CLOCK)
-@pytest.mark.parametrize("job", JOBS)
-@pytest.mark.parametrize("case", DETAIL_WORDS)
-def test_guidance_speed(benchmark: BenchmarkFixture, case: str, job: str) -> None:
-    torch.set_num_threads(1)
-    call = call_of(case, job)
-    benchmark.group = f"guidance, {job}"
-    benchmark.pedantic(synchronised, args=(call,), rounds=10, warmup_rounds=2)  # type: ignore[no-untyped-call]
-    fresh = subprocess.run([sys.executable, __file__, "memory", case, job], check=True, capture_output=True, text=True)
-    benchmark.extra_info["peak_mib"] = round(float(fresh.stdout), 1)
+def test_guidance_speed(benchmark: BenchmarkFixture, stage_case: Case) -> None:
+    run_case(benchmark, stage_case)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     match sys.argv[1:]:
-        case ["memory", name, what]:
-            print(added_mib(name, what))
         case ["compare"]:
             compare()
         case ["share"]:

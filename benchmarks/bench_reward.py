@@ -11,11 +11,8 @@ thread. Captions are words drawn by Zipf's law, 5 to 15 each. Takes half a minut
 """
 
 import random
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -23,6 +20,9 @@ import pytest
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from regioncap.experiments.benchmarking.beside import run_beside
+from regioncap.experiments.benchmarking.case import Case, Work
+from regioncap.experiments.benchmarking.measure import CLOCK, in_turns
 from regioncap.experiments.metrics.cider_d import CiderDScorer
 
 IMAGES, REFERENCES, VOCABULARY = 6000, 5, 3000
@@ -34,19 +34,6 @@ ROUNDS = {"step": 20, "1,000 images": 5}
 Scored = Callable[[], Sequence[float]]
 
 
-@dataclass(frozen=True)
-class Times:
-    """CPU seconds of each round."""
-
-    ours: list[float]
-    theirs: list[float]
-
-    @property
-    def ratio(self) -> float:
-        """How many times as fast ours is."""
-        return median(self.theirs) / median(self.ours)
-
-
 class _AsOf(list[Any]):
     """A step's images that give the number of all: pycocoevalcap counts images and frequencies in one place."""
 
@@ -55,8 +42,8 @@ class _AsOf(list[Any]):
 
 
 @cache
-def compare() -> dict[str, Times]:
-    """Case -> times of both sides. Raises AssertionError if their values differ."""
+def sides() -> dict[str, tuple[Scored, Scored]]:
+    """Case -> a call of ours and one of theirs. Raises AssertionError if their values differ."""
     references, captions = _made()
     lone = references[:LONE_IMAGES]
     images = random.Random(1).sample(range(IMAGES), STEP_IMAGES)
@@ -88,18 +75,9 @@ def compare() -> dict[str, Times]:
         "step": (lambda: kept.score(rows, said).tolist(), step_of_theirs),
         "1,000 images": (lone_of_ours, lone_of_theirs),
     }
-    return {case: _times(*sides, rounds=ROUNDS[case]) for case, sides in cases.items()}
-
-
-def _times(ours: Scored, theirs: Scored, rounds: int) -> Times:
-    assert list(ours()) == pytest.approx(list(theirs()), abs=1e-9)  # and a warm-up
-    spent: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for side, times in zip((ours, theirs), spent, strict=True):
-            begin = time.process_time()
-            side()
-            times.append(time.process_time() - begin)
-    return Times(*spent)
+    for ours, theirs in cases.values():
+        assert list(ours()) == pytest.approx(list(theirs()), abs=1e-9)  # and a warm-up
+    return cases
 
 
 def _counted(references: Sequence[Sequence[str]]) -> CiderScorer:
@@ -121,23 +99,25 @@ def _made() -> tuple[list[list[str]], list[str]]:
     return [[caption() for _ in range(REFERENCES)] for _ in range(IMAGES)], [caption() for _ in range(IMAGES)]
 
 
+@pytest.mark.benchmark(timer=CLOCK)
 @pytest.mark.parametrize("case", ROUNDS)
 def test_reward_speed(benchmark: BenchmarkFixture, case: str) -> None:
-    times = compare()[case]
-    left = iter(times.ours)
-    benchmark.group = f"CIDEr-D, {case}"
-    benchmark.pedantic(time.sleep, setup=lambda: ((next(left),), {}), rounds=len(times.ours))  # type: ignore[no-untyped-call]
-    benchmark.extra_info["times_as_fast_as_pycocoevalcap"] = round(times.ratio, 1)
-    assert times.ratio >= FASTER
+    ours, theirs = sides()[case]
+    captions = STEP_IMAGES * SAMPLES if case == "step" else LONE_IMAGES
+    work = Work(call=ours, images=captions, sizes={"references": REFERENCES})
+    told = Case(stage="metrics", name=f"CIDEr-D, {case}", make=Work, rounds=(ROUNDS[case], ROUNDS[case]), memory=False)
+    (ratio,) = run_beside(benchmark, told, work, {"pycocoevalcap": theirs}).ratios
+    assert ratio.median >= FASTER
 
 
 def print_table() -> None:
     """Medians and their ratio as Markdown."""
     print("| captions | regioncap, CPU ms | pycocoevalcap, CPU ms | times as fast | at least |")
     print("|---|---:|---:|---:|---:|")
-    for case, times in compare().items():
-        ours, theirs = (1e3 * median(side) for side in (times.ours, times.theirs))
-        print(f"| {case} | {ours:.1f} | {theirs:.1f} | {times.ratio:.1f} | {FASTER:.0f} |")
+    for case, (ours, theirs) in sides().items():
+        taken = in_turns({"ours": ours, "theirs": theirs}, rounds=(ROUNDS[case], ROUNDS[case]))
+        own, peer = (1e3 * taken.p50(name) for name in ("ours", "theirs"))
+        print(f"| {case} | {own:.1f} | {peer:.1f} | {taken.ratio('theirs', 'ours').median:.1f} | {FASTER:.0f} |")
 
 
 if __name__ == "__main__":

@@ -4,18 +4,16 @@
         -o python_files='bench_*.py'
     python benchmarks/bench_rollout.py     # the same as a plain table
 
-`snapshot` lays out weights that have just changed, `draw` draws with them and `both` is what a step pays. The same with
+`snapshot` lays out weights that have just changed, `draw` draws with them and both are what a step pays. The same with
 `plain` products, which read the weights where they stand and need no layout, is the other exact way. Decoders: that of
 the preset `photos` (2 x 256, 2,539 words, prefixes of 66 slots) and GPT-2 small (12 x 768, 50,257 words, prefixes of
-10). Random weights end captions seldom: captions have 12 tokens. CPU time of one thread, medians of rounds taken in
-turn. Takes two minutes.
+10; under pytest in the full set alone). Random weights end captions seldom: captions have 12 tokens. CPU time of one
+thread; the table's cases take turns. It takes two minutes.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from statistics import median
 
 import pytest
 import torch
@@ -23,10 +21,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from regioncap.decoder import Gpt2Decoder, Gpt2DecoderConfig, IncrementalGpt2, draw_captions, incremental
 from regioncap.decoder.projections import _PlainProjection
+from regioncap.experiments.benchmarking.case import Case, Work, run_case
+from regioncap.experiments.benchmarking.measure import CLOCK, in_turns
 
 IMAGES, SAMPLES, TOKENS = 16, 5, 12
 ROUNDS = 5
-CASES = ("snapshot", "draw", "both", "plain snapshot", "plain draw", "plain both")
+CASES = ("snapshot", "draw", "plain snapshot", "plain draw")
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ SIZES = {"photos": Size(2, 4, 256, 2539, 66), "GPT-2 small": Size(12, 12, 768, 5
 
 
 @cache
-def measure(size: str) -> dict[str, float]:
-    """Case -> CPU seconds. Both ways must draw the same captions."""
+def calls(size: str) -> dict[str, Callable[[], object]]:
+    """Case -> its call. Both ways must draw the same captions."""
     torch.set_num_threads(1)
     shape = SIZES[size]
     decoder = shape.build()
@@ -60,22 +60,12 @@ def measure(size: str) -> dict[str, float]:
     packed, plain = decoder.incremental(), _plain(decoder)
     tokens = [draw_captions(stepping, prefix, valid, uniform).tokens for stepping in (packed, plain)]
     assert (tokens[0] == tokens[1]).float().mean() > 0.99  # a number may fall between two roundings
-    calls: dict[str, Callable[[], object]] = {
+    return {
         "snapshot": decoder.incremental,
         "draw": lambda: draw_captions(packed, prefix, valid, uniform),
         "plain snapshot": lambda: _plain(decoder),
         "plain draw": lambda: draw_captions(plain, prefix, valid, uniform),
     }
-    spent: dict[str, list[float]] = {case: [] for case in calls}
-    for _ in range(ROUNDS):
-        for case, call in calls.items():
-            begin = time.process_time()
-            call()
-            spent[case].append(time.process_time() - begin)
-    seconds = {case: median(times) for case, times in spent.items()}
-    for way in ("", "plain "):
-        seconds[f"{way}both"] = seconds[f"{way}snapshot"] + seconds[f"{way}draw"]
-    return seconds
 
 
 def _plain(decoder: Gpt2Decoder) -> IncrementalGpt2:
@@ -91,21 +81,45 @@ def _plain(decoder: Gpt2Decoder) -> IncrementalGpt2:
         return decoder.incremental()
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("size", SIZES)
-def test_rollout_speed(benchmark: BenchmarkFixture, size: str, case: str) -> None:
-    seconds = measure(size)[case]
-    benchmark.group = f"drawing captions, {size}"
-    benchmark.pedantic(time.sleep, (seconds,), rounds=1)  # type: ignore[no-untyped-call]
-    benchmark.extra_info["ms_a_caption"] = round(1e3 * seconds / (IMAGES * SAMPLES), 2)
+def drawing(size: str, case: str) -> Work:
+    """One of the calls."""
+    shape = SIZES[size]
+    sizes = {"P": shape.slots, "H": shape.width, "layers": shape.layers, "V": shape.words}
+    return Work(call=calls(size)[case], images=IMAGES, sizes={**sizes, "captions": SAMPLES, "tokens": TOKENS})
+
+
+STAGE_CASES = tuple(
+    Case(
+        stage="training step",
+        name=f"drawing captions, {case}, {size}",
+        make=drawing,
+        arguments=(size, case),
+        seconds=2.0,
+        rounds=(3, 5),
+        memory=False,
+        full=size == "GPT-2 small",
+    )
+    for size in SIZES
+    for case in CASES
+)
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+def test_rollout_speed(benchmark: BenchmarkFixture, stage_case: Case) -> None:
+    run_case(benchmark, stage_case)
 
 
 def print_table() -> None:
     """CPU milliseconds as Markdown."""
-    print("| decoder | " + " | ".join(CASES) + " |\n|---|" + "---:|" * len(CASES))
+    cases = ("snapshot", "draw", "both")
+    print("| decoder | " + " | ".join((*cases, *(f"plain {case}" for case in cases))) + " |\n|---|" + "---:|" * 6)
     for size in SIZES:
-        seconds = measure(size)
-        print(f"| {size} | " + " | ".join(f"{1e3 * seconds[case]:.1f}" for case in CASES) + " |")
+        taken = in_turns(calls(size), rounds=(ROUNDS, ROUNDS))
+        cells = []
+        for way in ("", "plain "):
+            parts = [1e3 * taken.p50(f"{way}{case}") for case in cases[:2]]
+            cells += [f"{value:.1f}" for value in (*parts, sum(parts))]
+        print(f"| {size} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

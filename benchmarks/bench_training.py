@@ -2,16 +2,19 @@
 
     python benchmarks/bench_training.py loop photos --data.root DIR     # any preset and flags of `regioncap train`
     python benchmarks/bench_training.py compile photos --data.root DIR
-    pytest benchmarks/bench_training.py --benchmark-only -o addopts=--import-mode=importlib -o python_files='bench_*.py'
+    pytest benchmarks/bench_training.py --benchmark-only -o addopts='--import-mode=importlib -m "not slow"' \
+        -o python_files='bench_*.py'
 
 The bare loop has its batches in memory before the clock starts, and does nothing but forward, backward, clip and AdamW
 on the same captioner; the engine reads features, draws captions, weighs terms, checks, and reports every 20th step. The
 sides take turns by ten steps, on two captioners of equal weights. CPU time on one thread, medians of the turns.
 
-Under pytest: a step of the scenes preset, in each phase; `extra_info` has images/s and the peak of this process's RSS.
+Under pytest: a step at Table 2's sizes (CLIP's last two layers to GPT-2 124M, random weights) on 4 images of 5 captions
+of 14 tokens, where Table 2 has 64 images: a sixteenth of its batch fits into a desktop's memory and a benchmark's time.
+Phase 1 has GPT-2 frozen, phase 2 trains it and CLIP's last two layers. Float32 beside the preset's bfloat16 autocast.
+Then a step of the engine on the scenes preset in each phase.
 """
 
-import resource
 import statistics
 import sys
 import time
@@ -24,6 +27,12 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
+from regioncap.encoders import ImageFeatures
+from regioncap.experiments.benchmarking import table2
+from regioncap.experiments.benchmarking.case import Case, Work, run_case
+from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE
+from regioncap.experiments.benchmarking.scaling import along
+from regioncap.experiments.benchmarking.table2_stages import raw_regions
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.commands.parsing import parse
 from regioncap.experiments.commands.preset import starting_point
@@ -32,15 +41,18 @@ from regioncap.experiments.config import Experiment
 from regioncap.experiments.prepare import Prepared, open_prepared
 from regioncap.experiments.presets import scenes
 from regioncap.experiments.study_options import StudyOptions
-from regioncap.experiments.training.captions import batch_of
+from regioncap.experiments.training.captions import CaptionTensors, batch_of
 from regioncap.experiments.training.length import steps_per_epoch, with_steps
+from regioncap.experiments.training.objectives.objective import Lessons
 from regioncap.experiments.training.phases import PhasePlan, parameter_groups, set_trainable
 from regioncap.experiments.training.processes import Processes
+from regioncap.experiments.training.step import TrainingStep
 from regioncap.experiments.training.stepper import Stepper
 from regioncap.experiments.training.train import fresh_captioner
 from regioncap.experiments.tuning.run_trial import make_inputs
 from regioncap.experiments.tuning.trial_job import InputsMaker
 
+CAPTIONS, TOKENS = 5, 14
 TURN, TURNS = 10, 9
 REPORT_EVERY = 20
 Step = Callable[[int], object]
@@ -123,21 +135,84 @@ def command_of(arguments: Sequence[str]) -> TrainCommand:
     return parse(TrainCommand, f"bench_training.py {preset}", rest, default)
 
 
-@pytest.fixture(scope="module")
-def small() -> tuple[Experiment, Prepared]:
-    """The scenes preset, whose pictures and features are made once and kept."""
-    torch.set_num_threads(1)
-    return inputs(scenes(), StudyOptions(out=Path("unused"), cache=cache_folder()))
+def table2_step(phase: int, precision: str, images: int) -> Work:
+    """Forward, backward, clip and AdamW at Table 2's sizes, over features that lie in memory."""
+    settings, whole = table2.experiment(), table2.clip()
+    captioner = table2.captioner(whole).to(DEVICE).train()
+    set_trainable(captioner, settings.phase1 if phase == 1 else settings.phase2)
+    objective = settings.objective.build(_lessons(images), settings.dim)
+    step = TrainingStep(captioner, objective).to(DEVICE)
+    rows, regions = torch.arange(images), raw_regions(images)
+    seen = ImageFeatures(pooled=torch.randn(images, whole.pooled_dim, device=DEVICE), regions=regions)
+    targets = tuple(x.to(DEVICE) for x in objective.targets(rows, CAPTIONS, torch.Generator().manual_seed(0)))
+    shares = dict.fromkeys(objective.weights, 1.0)
+    optimizer = torch.optim.AdamW(parameter_groups(captioner, objective.parameters(), settings.train))
+
+    def call() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bfloat16"):
+            total, _, _ = step(seen, None, targets, shares, False)
+        total.backward()
+        nn.utils.clip_grad_norm_(captioner.parameters(), settings.train.clip_norm)
+        optimizer.step()
+
+    trained = sum(weight.numel() for weight in captioner.parameters() if weight.requires_grad)
+    sizes = {"captions": CAPTIONS, "tokens": TOKENS, "N": table2.REGIONS, "trained": trained}
+    return Work(call=call, images=images, sizes={**sizes, "precision": precision}, modules=(captioner,))
 
 
-@pytest.mark.parametrize("phase", [1, 2])
-def test_step(benchmark: BenchmarkFixture, small: tuple[Experiment, Prepared], phase: int) -> None:
-    experiment, prepared = small
+def _lessons(images: int) -> Lessons:
+    """Captions of random tokens."""
+    torch.manual_seed(0)
+    tokenizer = table2.tokenizer()
+    tokens = torch.randint(4, len(tokenizer), (images, CAPTIONS, TOKENS))
+    tokens[..., 0], tokens[..., -1] = tokenizer.bos, tokenizer.eos
+    text = torch.randn(images, CAPTIONS, 768)
+    captions = CaptionTensors(tokens=tokens, mask=torch.ones_like(tokens, dtype=torch.bool), text=text)
+    return Lessons(
+        captions=captions,
+        references=(("made up",) * CAPTIONS,) * images,
+        tokenizer=tokenizer,
+        scene_bank=table2.bank(10),
+        detail_bank=table2.bank(10, skip=10),
+    )
+
+
+def scenes_step(phase: int) -> Work:
+    """The engine on the scenes preset, whose pictures and features are made once and kept."""
+    experiment, prepared = inputs(scenes(), StudyOptions(out=Path("unused"), cache=cache_folder()))
     step, at = engine_step(experiment, prepared, phase), iter(range(10_000))
-    benchmark.pedantic(lambda: step(next(at)), rounds=20, warmup_rounds=5)  # type: ignore[no-untyped-call]
-    assert benchmark.stats is not None
-    benchmark.extra_info["images_per_s"] = experiment.train.images_per_step / benchmark.stats.stats.median
-    benchmark.extra_info["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Work(
+        call=lambda: step(next(at)),
+        images=experiment.train.images_per_step,
+        sizes={"captions": experiment.train.captions_per_image, "precision": experiment.train.precision},
+    )
+
+
+STAGE = "training step"
+AT_TABLE_2 = Case(stage=STAGE, name="", make=table2_step, rounds=(3, 5))
+STAGE_CASES = (
+    replace(AT_TABLE_2, name="phase 1, GPT-2 frozen", arguments=(1, "bfloat16", 4)),
+    replace(AT_TABLE_2, name="phase 2, joint", arguments=(2, "bfloat16", 4)),
+    replace(AT_TABLE_2, name="phase 1, GPT-2 frozen, float32", arguments=(1, "float32", 4), full=True),
+    replace(AT_TABLE_2, name="phase 2, joint, float32", arguments=(2, "float32", 4), full=True),
+    *along(
+        replace(AT_TABLE_2, name="phase 2", full=True),
+        "images of a batch",
+        (1, 2, 4, 8, 16),
+        (),
+        lambda images: (2, "bfloat16", images),
+    ),
+    *(
+        Case(stage=STAGE, name=f"scenes, phase {phase}", make=scenes_step, arguments=(phase,), memory=False)
+        for phase in (1, 2)
+    ),
+)
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+def test_step(benchmark: BenchmarkFixture, stage_case: Case) -> None:
+    run_case(benchmark, stage_case)
 
 
 if __name__ == "__main__":

@@ -117,9 +117,10 @@ class PaperEncodersSource:
 
     clip: ClipEncoderConfig = field(default_factory=lambda: ClipEncoderConfig(trainable_layers=2))
     regions: FasterRcnnEncoderConfig | GridEncoderConfig = field(
-        default_factory=lambda: FasterRcnnEncoderConfig(weights=Path("detector"), regions=36)
+        default_factory=lambda: FasterRcnnEncoderConfig(weights=Path("detector"), regions=36, features_of="proposal")
     )
-    """Table 2's is a Faster R-CNN of kind resnet50_c4; a grid stands in where there is none."""
+    """Table 2's is a Faster R-CNN of kind resnet50_c4; sec. 3.2.1 pools features from the proposals. A grid stands in
+    where there is no detector."""
     text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(weights="bert-base-uncased"))
 
     def build(self) -> Encoders:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regioncap.encoders.detection.batch_norm import fold_batch_norm
 from regioncap.encoders.detection.boxes import Detections
 from regioncap.encoders.detection.feature_pyramid import FeaturePyramid
+from regioncap.encoders.detection.frozen_layer4 import frozen_head
 from regioncap.encoders.detection.stored import load_detector
 from regioncap.encoders.image_features import ImageFeatures
 from regioncap.encoders.images import load_image
@@ -89,6 +90,9 @@ class FasterRcnnEncoder(nn.Module):
             raise ValueError(f"encoder.image_size must be a multiple of {multiple}, got {self.image_size}")
         fold_batch_norm(self.detector)
         self.detector.to(memory_format=torch.channels_last)
+        if config.head_precision == "float32":  # in bfloat16 minimal filtering would lose too much
+            heads = self.detector.model.roi_heads
+            heads.box_head = frozen_head(heads.box_head, self.detector.config.roi_size)
         self.requires_grad_(False)
         self.eval()
         attributes = self.detector.config.attributes.words
