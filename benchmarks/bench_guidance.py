@@ -209,7 +209,7 @@ def scaling(target: Path) -> None:
 
     curves: dict[str, list[float]] = {}
     for words in SIZES:
-        calls = {
+        calls: dict[str, Call] = {
             "guidance, whole stage": by_similarity(IMAGES, words),
             "guidance, keyword heads": by_heads(IMAGES, words),
             **searches_of(words, IMAGES * REGIONS),

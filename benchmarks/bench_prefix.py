@@ -6,6 +6,8 @@
 8 images, 36 regions, 8 scene words, 12 keywords, from width 512 to GPT-2's 768. `fused, one token` is Table 2's.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -23,7 +25,7 @@ SCENE_WORDS, KEYWORDS = 8, 12
 
 def prefix(form: str, images: int, tokens: int) -> Work:
     """One form, `tokens` of them from the fused vector."""
-    configs = {
+    configs: dict[str, Any] = {
         "fused": FusedPrefixConfig(tokens=tokens),
         "tokens": TokenPrefixConfig(tokens=tokens, kinds=("regions", "scene", "keywords")),
         "MLP": MlpMappingConfig(tokens=tokens),

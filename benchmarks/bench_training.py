@@ -156,9 +156,9 @@ def table2_step(phase: int, precision: str, images: int) -> Work:
         nn.utils.clip_grad_norm_(captioner.parameters(), settings.train.clip_norm)
         optimizer.step()
 
-    sizes = {"captions": CAPTIONS, "tokens": TOKENS, "N": table2.REGIONS, "precision": precision}
-    sizes["trained"] = sum(weight.numel() for weight in captioner.parameters() if weight.requires_grad)
-    return Work(call=call, images=images, sizes=sizes, modules=(captioner,))
+    trained = sum(weight.numel() for weight in captioner.parameters() if weight.requires_grad)
+    sizes = {"captions": CAPTIONS, "tokens": TOKENS, "N": table2.REGIONS, "trained": trained}
+    return Work(call=call, images=images, sizes={**sizes, "precision": precision}, modules=(captioner,))
 
 
 def _lessons(images: int) -> Lessons:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from regioncap.encoders.fast_linear import quicken
 from regioncap.experiments.benchmarking.case import Benchmark, Case, Work, run_case
 from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE
 from regioncap.experiments.benchmarking.peak import matmul_peak
@@ -30,7 +31,14 @@ class Fixture:
         self.extra_info: dict[str, Any] = {}
         self.stats = SimpleNamespace(stats=SimpleNamespace(data=[]))
 
-    def pedantic(self, target: Callable[[], object], *, rounds: int, warmup_rounds: int) -> object:
+    def pedantic(
+        self,
+        target: Callable[[], object],
+        *,
+        rounds: int,
+        warmup_rounds: int,
+        setup: Callable[[], None] | None = None,
+    ) -> object:
         for _ in range(rounds):
             started = CLOCK()
             target()
@@ -56,6 +64,13 @@ def test_a_case_becomes_a_record() -> None:
     assert record.peak_share == pytest.approx(record.flops / record.p50_s / matmul_peak())
     assert record.peak_mib is not None
     assert 0 <= record.peak_mib < 20
+
+
+def test_weights_of_frozen_layers_count_though_they_are_buffers() -> None:
+    layer = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))
+    quicken(layer, "bfloat16")
+    assert not list(layer.parameters())
+    assert Work(call=int, images=1, sizes={}, modules=(layer,)).parameters == 9 * 16 + 17 * 4
 
 
 def test_memory_may_be_left_out() -> None:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from regioncap.experiments.benchmarking.scaling import Curve, Exponent
@@ -22,7 +23,7 @@ def test_time_and_memory_stand_side_by_side_in_log_scales() -> None:
     time, memory = figure.axes
     assert (time.get_xscale(), time.get_yscale(), time.get_xlabel()) == ("log", "log", "regions")
     (line,) = time.lines
-    assert list(line.get_ydata()) == pytest.approx([1.0, 10.0, 100.0])  # milliseconds
+    assert np.asarray(line.get_ydata()) == pytest.approx(np.array([1.0, 10.0, 100.0]))  # milliseconds
     assert line.get_label() == "KNN: 1.00 ± 0.02"
     assert memory.lines[0].get_label() == "KNN"
     assert memory.lines[0].get_color() == line.get_color()

@@ -27,7 +27,7 @@ class Work:
     sizes: Mapping[str, int | float | str]
     """Everything else that the cost depends on, by the names of DESIGN's notation."""
     modules: tuple[nn.Module, ...] = ()
-    """Whose parameters it works with."""
+    """Whose weights it works with."""
 
     def __call__(self) -> object:
         """Make the call."""
@@ -35,9 +35,10 @@ class Work:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the weights of the modules, each counted once."""
-        own = {id(weight): weight.numel() for module in self.modules for weight in module.parameters()}
-        return sum(own.values())
+        """Numbers in the weights of the modules, each counted once; frozen layers may keep theirs as buffers."""
+        named = [own for module in self.modules for own in (*module.named_parameters(), *module.named_buffers())]
+        kept = (x for name, x in named if isinstance(x, nn.Parameter) or name.split(".")[-1] in ("weight", "bias"))
+        return sum({id(x): x.numel() for x in kept}.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import islice, product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -82,8 +82,8 @@ def clip(side: int = SIDE, precision: Precision | None = None) -> ClipEncoder:
         projection_dim=experiment().dim, vision_config={"image_size": side}, text_config={"num_hidden_layers": 1}
     )
     with quiet_transformers():
-        model = CLIPModel(shape).eval()
-    return ClipEncoder(config, model=model, tokenizer=None, preprocessing=clip_preprocessing(side))
+        model: nn.Module = CLIPModel(shape)
+    return ClipEncoder(config, model=model.eval(), tokenizer=None, preprocessing=clip_preprocessing(side))
 
 
 def clip_preprocessing(side: int = SIDE) -> Preprocessing:
@@ -111,8 +111,9 @@ def detector(
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         untrained = Detector(replace(_DETECTORS[kind](_CLASSES), image_size=side))
-        predictor = untrained.model.roi_heads.box_predictor
-        for layer in (untrained.model.rpn.head.bbox_pred, predictor.cls_score, predictor.bbox_pred):
+        model: Any = untrained.model
+        predictor = model.roi_heads.box_predictor
+        for layer in (model.rpn.head.bbox_pred, predictor.cls_score, predictor.bbox_pred):
             nn.init.zeros_(layer.weight)
         untrained.save(Path(folder))
         config = replace(config, weights=Path(folder), proposals=proposals, score_threshold=0.0, nms_threshold=1.0)

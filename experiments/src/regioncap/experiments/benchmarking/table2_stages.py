@@ -21,17 +21,18 @@ from regioncap.graph import RegionGraphConfig
 
 def steps() -> tuple[Case, ...]:
     """The pipeline, a step for each of `record.STAGES`: their times add up to the captioner's."""
-    once, few = Case(stage="", name="", make=Work, pipeline=True), {"rounds": (3, 5), "seconds": 8.0}
+    light = Case(stage="", name="", make=Work, pipeline=True)
+    heavy = replace(light, rounds=(3, 5), seconds=8.0)
     return (
-        replace(once, stage="preprocessing", name="JPEG to both encoders", make=preprocessing),
-        replace(once, stage="global encoder", name="CLIP ViT-B/32", make=global_encoder, **few),
-        replace(once, stage="region encoder", name="Faster R-CNN C4", make=region_encoder, **few),
-        replace(once, stage="adapter", name="linear", make=adapter),
-        replace(once, stage="graph", name="KNN and attention", make=graph),
-        replace(once, stage="fusion", name="global and mean region", make=fusion),
-        replace(once, stage="guidance", name="scene and detail words", make=guidance),
-        replace(once, stage="prefix", name="fused, one token", make=prefix),
-        replace(once, stage="decoder", name="hybrid, 1 greedy token then 5 beams", make=decoder, **few),
+        replace(light, stage="preprocessing", name="JPEG to both encoders", make=preprocessing),
+        replace(heavy, stage="global encoder", name="CLIP ViT-B/32", make=global_encoder),
+        replace(heavy, stage="region encoder", name="Faster R-CNN C4", make=region_encoder),
+        replace(light, stage="adapter", name="linear", make=adapter),
+        replace(light, stage="graph", name="KNN and attention", make=graph),
+        replace(light, stage="fusion", name="global and mean region", make=fusion),
+        replace(light, stage="guidance", name="scene and detail words", make=guidance),
+        replace(light, stage="prefix", name="fused, one token", make=prefix),
+        replace(heavy, stage="decoder", name="hybrid, 1 greedy token then 5 beams", make=decoder),
     )
 
 
@@ -70,7 +71,7 @@ def region_encoder(
     """Faster R-CNN from pixels to regions (eq. 2)."""
     encoder = table2.detector(kind, side=side, precision=precision, proposals=proposals).to(DEVICE)
     pixels = torch.rand(images, 3, side, side, device=DEVICE)
-    sizes = {
+    sizes: dict[str, int | float | str] = {
         "pixels of a side": side,
         "N": table2.REGIONS,
         "proposals": proposals or encoder.detector.config.proposals,
