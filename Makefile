@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ablation tune test test-all lint format bench dashboard encoders lock clean
+.PHONY: help setup ablation tune test test-all lint format bench bench-full dashboard encoders lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -52,9 +52,13 @@ format: $(STAMP) ## Rewrite the sources as ruff likes them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Latency and memory of the stages
-	$(BIN)/python -m pytest benchmarks --benchmark-only \
-		-o addopts='--import-mode=importlib -m "not slow"' -o python_files='bench_*.py'
+bench: $(STAMP) ## Latency, memory and peers of every stage, within ten minutes on two cores; fails if a ratio fell
+	$(BIN)/regioncap bench run --out runs/bench
+	$(BIN)/regioncap bench gate runs/bench
+
+bench-full: $(STAMP) ## The same with everything: scaling curves, slow peers
+	$(BIN)/regioncap bench run --set full --out runs/bench-full
+	$(BIN)/regioncap bench gate runs/bench-full
 
 dashboard: $(STAMP) ## MLflow in the browser, over the studies under runs/ (PORT=5000)
 	$(BIN)/regioncap dashboard --home runs --port $(PORT)

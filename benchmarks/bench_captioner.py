@@ -6,8 +6,8 @@
         -o python_files='bench_*.py'
 
 The steps are the captioner's own parts, called on what the step before gave them in a real pass: what the whole takes
-beyond their sum is glue. Both take turns in one run on one thread, so that a busy machine slows both. Sizes are those of
-the preset `paper`: 36 regions of 100 proposals, two banks of 10,000 words, 20 tokens of one greedy and 19 of 5 beams.
+beyond their sum is glue. Both take turns in one run on one thread, so that a busy machine slows both. Sizes are the
+preset `paper`'s: 36 regions of 100 proposals, two banks of 10,000 words, 20 tokens, one greedy and 19 of 5 beams.
 `graph and guidance` is what the paper names as its limits.
 """
 
@@ -129,7 +129,7 @@ CASES = (
 def test_captioner_speed(benchmark: BenchmarkFixture, case: Case) -> None:
     parts = pipeline(*case.arguments)  # type: ignore[arg-type]
     peers = {"sum of its steps": parts.all_steps, "graph and guidance": parts.limits}
-    run_beside(benchmark, case, parts.whole, peers)  # type: ignore[arg-type]
+    run_beside(benchmark, case, parts.whole, peers)
 
 
 def print_steps(kind: table2.DetectorKind, images: int, rounds: int = 5) -> None:

@@ -23,6 +23,7 @@ int8 (the detector in bfloat16) change the arithmetic of our encoders and our de
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,6 @@ from transformers import (
 from regioncap.decoder import Gpt2DecoderConfig, MlpMappingConfig, SearchConfig, search
 from regioncap.decoder.projections import Precision
 from regioncap.encoders import CompositeEncoder
-from regioncap.encoders.fast_linear import quicken
 from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.benchmarking import table2
 from regioncap.experiments.benchmarking.beside import run_beside
@@ -50,7 +50,8 @@ from regioncap.experiments.benchmarking.table2_stages import all_valid
 from regioncap.experiments.generate import CaptionGenerator
 
 BEAMS, SLOTS, WIDTH, JOINT = 5, 10, 768, 512
-FORCED = {
+LOW: tuple[Precision, ...] = ("bfloat16", "int8")
+FORCED: dict[str, Any] = {
     "num_beams": BEAMS,
     "do_sample": False,
     "max_new_tokens": table2.TOKENS,
@@ -75,9 +76,7 @@ class Captioner:
 
 def ours(images: int, precision: Precision = "float32") -> Captioner:
     """The preset `paper`."""
-    whole = table2.clip()
-    for part in (whole.embeddings, whole.blocks, whole.readout):
-        quicken(part, precision)
+    whole = table2.clip(precision=precision)
     regions = table2.detector(precision=None if precision == "float32" else "bfloat16")
     encoder = CompositeEncoder(whole, regions).to(DEVICE)
     captioner = table2.captioner(whole, encoder.region_dim).to(DEVICE)
@@ -99,9 +98,9 @@ def clipcap(images: int) -> Captioner:
     pixels = torch.rand(images, 3, table2.SIDE, table2.SIDE, device=DEVICE)
     seen = all_valid(images, SLOTS).long()
 
-    def say(vectors: Tensor) -> object:
+    def say(vectors: Tensor) -> Any:
         prefix = mlp(vectors).unflatten(1, (SLOTS, WIDTH))
-        return gpt2.generate(inputs_embeds=prefix, attention_mask=seen, eos_token_id=2, pad_token_id=0, **FORCED)  # type: ignore[operator]
+        return gpt2.generate(inputs_embeds=prefix, attention_mask=seen, eos_token_id=2, pad_token_id=0, **FORCED)
 
     vectors = torch.randn(images, JOINT, device=DEVICE)
     return Captioner(
@@ -112,16 +111,14 @@ def clipcap(images: int) -> Captioner:
 
 
 @cache
-def clipcap_parts() -> tuple[nn.Module, nn.Module, nn.Module]:
+def clipcap_parts() -> tuple[Any, Any, Any]:
     torch.manual_seed(0)
     with quiet_transformers():
-        tower, gpt2 = (
-            CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=JOINT)),
-            GPT2LMHeadModel(GPT2Config()),
-        )
+        tower: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=JOINT))
+        gpt2: Any = GPT2LMHeadModel(GPT2Config())
     hidden = SLOTS * WIDTH // 2
     mlp = nn.Sequential(nn.Linear(JOINT, hidden), nn.Tanh(), nn.Linear(hidden, SLOTS * WIDTH))
-    return tuple(part.to(DEVICE).eval() for part in (tower, mlp, gpt2))  # type: ignore[return-value]
+    return tower.to(DEVICE).eval(), mlp.to(DEVICE).eval(), gpt2.to(DEVICE).eval()
 
 
 def clipcap_with_our_decoder(images: int, precision: Precision = "float32") -> Captioner:
@@ -183,10 +180,11 @@ def blip(images: int) -> Captioner:
 
 
 @cache
-def blip_model() -> BlipForConditionalGeneration:
+def blip_model() -> Any:
     torch.manual_seed(0)
     with quiet_transformers():
-        return BlipForConditionalGeneration(BlipConfig()).to(DEVICE).eval()
+        model: Any = BlipForConditionalGeneration(BlipConfig())
+    return model.to(DEVICE).eval()
 
 
 def ours_work(scope: str, images: int, precision: Precision = "float32") -> Work:
@@ -204,45 +202,60 @@ def work_of(captioner: Captioner, scope: str, images: int, precision: Precision,
     return Work(call=captioner.call(scope), images=images, sizes=sizes, modules=captioner.modules)
 
 
-def case(name: str, scope: str, images: int, precision: Precision = "float32", *, full: bool = False) -> Case:
-    described = ", ".join([name, scope, f"batch {images}", precision])
-    return Case(
+PIXELS, FEATURES = "from pixels", "from features"
+PEERS = {"ClipCap by transformers": clipcap, "BLIP-base": blip}
+
+
+def compared(
+    scope: str,
+    images: int,
+    *peers: str,
+    name: str = "ours",
+    precision: Precision = "float32",
+    full: bool = False,
+) -> tuple[Case, tuple[str, ...]]:
+    """A case, and which of `PEERS` it stands beside."""
+    own = Case(
         stage="captioner",
-        name=described,
+        name=", ".join([name, scope, f"batch {images}", precision, *(f"beside {peer}" for peer in peers[1:])]),
         make=ours_work if name == "ours" else clipcap_work,
         arguments=(scope, images, precision),
-        rounds=(3, 3) if images > 1 else (5, 5),
-        memory=scope == "from pixels",
+        rounds=(3, 3),
+        memory=scope == PIXELS,
         full=full,
     )
+    return own, peers
 
 
-PIXELS, FEATURES = "from pixels", "from features"
-CASES = (
-    case("ours", FEATURES, 1),
-    case("ours", FEATURES, 8),
-    case("ours", PIXELS, 8),
-    case("ClipCap, our decoder", FEATURES, 1),
-    case("ours", PIXELS, 1, full=True),
-    case("ClipCap, our decoder", FEATURES, 8, full=True),
-    *(case("ours", scope, 8, low, full=True) for scope in (FEATURES, PIXELS) for low in ("bfloat16", "int8")),
+COMPARED = (
+    compared(FEATURES, 8, "ClipCap by transformers"),
+    compared(PIXELS, 8, "ClipCap by transformers"),
+    compared(FEATURES, 1, *PEERS),
+    compared(PIXELS, 1, *PEERS),
+    # BLIP's decoder holds the patches once for every beam: 7 GB and a minute a round.
+    compared(FEATURES, 8, *PEERS, full=True),
+    compared(PIXELS, 8, *PEERS, full=True),
+    *(
+        compared(FEATURES, images, "ClipCap by transformers", name="ClipCap, our decoder", full=True)
+        for images in (1, 8)
+    ),
+    *(
+        compared(scope, 8, "ClipCap by transformers", precision=low, full=True)
+        for scope in (FEATURES, PIXELS)
+        for low in LOW
+    ),
 )
-
-
-def peers_of(scope: str, images: int) -> dict[str, Call]:
-    return {"ClipCap by transformers": clipcap(images).call(scope), "BLIP-base": blip(images).call(scope)}
 
 
 @pytest.mark.benchmark(timer=CLOCK)
 @pytest.mark.parametrize(
-    "chosen", [pytest.param(own, id=own.id, marks=[pytest.mark.slow] if own.full else []) for own in CASES]
+    ("own", "peers"),
+    [pytest.param(*row, id=row[0].id, marks=[pytest.mark.slow] if row[0].full else []) for row in COMPARED],
 )
-def test_peers_speed(benchmark: BenchmarkFixture, chosen: Case) -> None:
-    scope, images = str(chosen.arguments[0]), int(chosen.arguments[1] or 1)
-    peers = peers_of(scope, images)
-    if chosen.make is clipcap_work:
-        del peers["BLIP-base"]
-    run_beside(benchmark, chosen, chosen.make(*chosen.arguments), peers)  # type: ignore[arg-type]
+def test_peers_speed(benchmark: BenchmarkFixture, own: Case, peers: tuple[str, ...]) -> None:
+    scope, images, precision = own.arguments
+    calls = {name: PEERS[name](images).call(scope) for name in peers}  # type: ignore[arg-type]
+    run_beside(benchmark, own, own.make(scope, images, precision), calls)
 
 
 def print_table(images: int, precision: Precision, rounds: int) -> None:

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from regioncap.encoders.fast_linear import BFloat16Linear, Int8Linear, PatchConvolution, quicken
+from regioncap.encoders import fast_linear
+from regioncap.encoders.fast_linear import BFloat16Linear, Float32Linear, Int8Linear, PatchConvolution, quicken
 
 
 def linear(bias=True, inputs=20, outputs=12):
@@ -51,6 +52,39 @@ def test_rows_of_zeros_give_the_bias():
 
 
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(20,), (7, 20), (3, 2, 20), (0, 20)])
+def test_float32_is_the_layer(bias, shape):
+    layer, x = linear(bias), torch.randn(shape)
+    fast = Float32Linear(layer)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(x), layer(x), atol=1e-6, rtol=1e-6)
+        across = torch.randn(20, 5).T
+        torch.testing.assert_close(fast(across), layer(across), atol=1e-6, rtol=1e-6)
+    assert [*fast.parameters()] == [*layer.parameters()]
+    assert fast.state_dict().keys() == layer.state_dict().keys()
+
+
+def test_float32_goes_by_onednn_where_no_gradient_is_wanted_alone(monkeypatch):
+    layer, x = linear(), torch.randn(4, 20, requires_grad=True)
+    fast, asked, product = Float32Linear(layer), [], nn.functional.linear
+
+    def told(*inputs):
+        asked.append(inputs)
+        return product(*inputs)
+
+    monkeypatch.setattr(fast_linear.F, "linear", told)
+    with torch.no_grad():
+        fast(x)
+    assert len(asked) == (0 if torch.backends.mkldnn.is_available() else 1)
+    asked.clear()
+    fast(x).sum().backward()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert fast(x).dtype == torch.bfloat16
+    assert len(asked) == 2
+    torch.testing.assert_close(x.grad, layer.weight.detach().sum(0).expand(4, -1))
+
+
+@pytest.mark.parametrize("bias", [True, False])
 def test_bfloat16_rounds_inputs_and_weights(bias):
     layer, x = linear(bias), torch.randn(5, 20)
     rounded = nn.Linear(20, 12, bias=bias)
@@ -64,7 +98,8 @@ def test_quicken_replaces_linear_layers_at_every_depth_but_those_torch_reads_pas
     model = nn.ModuleDict({"a": nn.Sequential(linear(), nn.ReLU()), "b": nn.MultiheadAttention(4, 2), "c": linear()})
     model["patches"], model["other"] = nn.Conv2d(3, 4, 8, 8), nn.Conv2d(3, 4, 3)
     quicken(model, "float32")
-    assert isinstance(model["c"], nn.Linear)
+    assert isinstance(model["c"], Float32Linear)
+    assert isinstance(model["patches"], nn.Conv2d)
     quicken(model, "int8")
     assert isinstance(model["a"][0], Int8Linear)
     assert isinstance(model["c"], Int8Linear)

@@ -1,14 +1,12 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import save_file
 
 from regioncap.experiments.arms import RETRIEVAL
-from regioncap.experiments.reporting.costs import STAGES, benchmark_table, cost_table, stage_parameters
+from regioncap.experiments.reporting.costs import STAGES, cost_table, stage_parameters
 from regioncap.experiments.reporting.finished import read_runs
 from regioncap.experiments.reporting.rows import by_arm
 
@@ -41,19 +39,3 @@ def test_each_arm_has_a_row_with_its_spread(invent: Callable[..., Path], tmp_pat
     assert table.head == ("arm", "training, CPU s", "images per CPU s", "trained", "graph", "decoder")
     assert table.rows[1] == ("+graph", "62 ± 1", "100 ± 0", "1,001", "12", "5")
     assert table.rows[0][4:] == ("0", "0")
-
-
-def test_latencies_of_pytest_benchmark(tmp_path: Path) -> None:
-    stats = {"median": 0.0125, "iqr": 0.001, "rounds": 7}
-    benches = [
-        {"name": "test_graph", "group": "graph", "stats": stats, "extra_info": {"peak_mib": 31.2}},
-        {"name": "test_x", "group": None, "stats": stats, "extra_info": {}},
-    ]
-    file = tmp_path / "bench.json"
-    file.write_text(json.dumps({"benchmarks": benches, "machine_info": {"cpu": {"brand_raw": "A CPU"}}}))
-    table = benchmark_table(file)
-    assert table.rows == (("graph: test_graph", "12.50", "1.00", "7", "31"), ("test_x", "12.50", "1.00", "7", "–"))
-    assert table.note == "A CPU"
-    file.write_text("[]")
-    with pytest.raises(ValueError, match=r"bench.json is no file of pytest-benchmark .*--benchmark-json FILE"):
-        benchmark_table(file)

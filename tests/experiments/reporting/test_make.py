@@ -61,13 +61,6 @@ def test_page_is_not_written_where_it_cannot_be(invent: Callable[..., Path], tmp
         make_report(tmp_path, ReportOptions(out=tmp_path / "report.html"))
 
 
-def test_benchmarks_have_a_table(invent: Callable[..., Path], tmp_path: Path) -> None:
-    bench = {"name": "test_graph", "group": "graph", "stats": {"median": 0.01, "iqr": 0.001, "rounds": 7}}
-    (tmp_path / "bench.json").write_text(json.dumps({"benchmarks": [bench]}))
-    report = gather(invent(tmp_path / "study"), benchmarks=[tmp_path / "bench.json"], images=0)
-    assert [table.title for table in report.tables] == ["Cost of each arm", "Latency and memory of the stages"]
-
-
 def test_search_is_found_by_name_with_plots_and_best_trials(
     command: Callable[..., Any], tmp_path: Path, browser: Any
 ) -> None:

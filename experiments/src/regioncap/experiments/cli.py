@@ -31,6 +31,9 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap compare RUN RUN --html FILE.html       two runs: differences, intervals, p, the images that changed most
   regioncap tables DIR... --out DIR                the paper's Tables 3 to 6, and what was measured here below them
   regioncap figures RUN RUN --out FILE.png         photographs with references and captions, chosen by chance or by gain
+  regioncap bench run                              latency, memory and scale of every stage, beside peers; a page
+  regioncap bench compare A B                      what moved from one run to another; `bench gate` keeps ratios
+  regioncap profile PRESET_OR_CHECKPOINT --out DIR     where the time goes: a trace for Perfetto, operators, memory
   regioncap dashboard                              MLflow in the browser, over the studies under runs/
   regioncap dashboard deliver DIR...               what MLflow did not take while a study ran
   regioncap score --references R.json --predictions A.json B.json     anybody's captions: intervals, p, an HTML page
@@ -62,6 +65,8 @@ _WHERE = {
     "compare": "compare:compare_runs_command",
     "tables": "tables:tables_command",
     "figures": "figures:figures_command",
+    "bench": "bench:bench_command",
+    "profile": "profile:profile_command",
     "dashboard": "dashboard:dashboard_command",
     "data": "data:data_command",
     "metrics": "metrics:metrics_command",

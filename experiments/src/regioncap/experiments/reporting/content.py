@@ -1,14 +1,15 @@
 """What a report holds, gathered from a folder or an Optuna study; the page and the texts are made from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from regioncap.experiments.arms import UNTRAINED, arm_named
+from regioncap.experiments.benchmarking.results import BenchResults, read_results
 from regioncap.experiments.metrics import METRICS
 from regioncap.experiments.report import StudyRow, best_arms, cell_text, p_cell, table_legend
-from regioncap.experiments.reporting.costs import benchmark_table, cost_table
+from regioncap.experiments.reporting.costs import cost_table
 from regioncap.experiments.reporting.curves import learning_curves
 from regioncap.experiments.reporting.finished import read_runs
 from regioncap.experiments.reporting.gallery import gallery
@@ -38,7 +39,9 @@ class Report:
     """See `learning_curves`."""
     tuning: TuningSection | None = None
     tables: tuple[ReportTable, ...] = ()
-    """Costs and latencies."""
+    """Costs and trials."""
+    bench: BenchResults | None = None
+    """A run of the benchmarks."""
     gallery: Mapping[str, Any] = field(default_factory=dict)
     """See `gallery`; its arms are those of `rows`."""
 
@@ -64,28 +67,30 @@ class Report:
 
 
 def gather(
-    what: Path, *, storage: str | None = None, benchmarks: Sequence[Path] = (), images: int = 100, seed: int = 0
+    what: Path, *, storage: str | None = None, bench: Path | None = None, images: int = 100, seed: int = 0
 ) -> Report:
     """Read a folder of `regioncap ablate`, `train` or `tune`, or with `storage` the Optuna study of that name.
 
     Raises UnreachableError for a folder or study that is not there, ValueError for one without a finished run.
     """
-    measured = tuple(benchmark_table(file) for file in benchmarks)
+    measured = None if bench is None else read_results(bench)
     if what.is_dir():
         if (what / RECORD).is_file():
-            section = tuning_section(open_study(what, storage))
-            return Report(title=f"Search {section.name}", command="", tuning=section, tables=(section.best, *measured))
+            return _search(tuning_section(open_study(what, storage)), measured)
         return _ablation(what, measured, images, seed)
     if storage is None:
         raise UnreachableError(
             f"{what} is no folder; name one that `regioncap ablate`, `train` or `tune` wrote, or an Optuna study "
             "together with its --storage"
         )
-    section = tuning_section(find_study(str(what), storage))
-    return Report(title=f"Search {section.name}", command="", tuning=section, tables=(section.best, *measured))
+    return _search(tuning_section(find_study(str(what), storage)), measured)
 
 
-def _ablation(folder: Path, measured: tuple[ReportTable, ...], images: int, seed: int) -> Report:
+def _search(section: TuningSection, bench: BenchResults | None) -> Report:
+    return Report(title=f"Search {section.name}", command="", tuning=section, tables=(section.best,), bench=bench)
+
+
+def _ablation(folder: Path, bench: BenchResults | None, images: int, seed: int) -> Report:
     study = read_study_file(folder)
     arms = by_arm(read_runs(folder))
     rows = study_rows([run for runs in arms.values() for run in runs])
@@ -95,7 +100,7 @@ def _ablation(folder: Path, measured: tuple[ReportTable, ...], images: int, seed
     first = [runs[0] for runs in arms.values()]
     searches = sorted(file.parent for file in folder.glob(f"*/{RECORD}"))
     section = tuning_section(open_study(searches[0], None)) if searches else None
-    tables = (cost_table(arms), *((section.best,) if section else ()), *measured)
+    tables = (cost_table(arms), *((section.best,) if section else ()))
     return Report(
         title=study.title,
         command=study.command,
@@ -104,5 +109,6 @@ def _ablation(folder: Path, measured: tuple[ReportTable, ...], images: int, seed
         curves=learning_curves({arm: runs for arm, runs in arms.items() if arm not in UNTRAINED}),
         tuning=section,
         tables=tables,
+        bench=bench,
         gallery=gallery(first, study, images, seed) if images else {},
     )

@@ -1,4 +1,4 @@
-"""What arms and stages cost: parameters of every stage, CPU seconds of training, and latencies that were measured."""
+"""What arms cost: parameters of every stage, and CPU seconds of training."""
 
 import json
 import struct
@@ -64,34 +64,6 @@ def stage_parameters(checkpoint: Path) -> dict[str, int]:
             stage = name.partition(".")[0]
             counts[stage] = counts.get(stage, 0) + prod(tensor["shape"])
     return counts
-
-
-def benchmark_table(file: Path) -> ReportTable:
-    """Latencies of a file that pytest-benchmark wrote. Raises ValueError if it is none."""
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        rows = tuple(
-            (
-                f"{bench['group'] + ': ' if bench.get('group') else ''}{bench['name']}",
-                f"{1000 * bench['stats']['median']:,.2f}",
-                f"{1000 * bench['stats']['iqr']:,.2f}",
-                f"{bench['stats']['rounds']}",
-                _mib(bench.get("extra_info", {})),
-            )
-            for bench in stored["benchmarks"]
-        )
-        machine = stored.get("machine_info", {}).get("cpu", {}).get("brand_raw", "")
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{file} is no file of pytest-benchmark ({type(error).__name__}: {error}); write one with "
-            "`pytest benchmarks --benchmark-only --benchmark-json FILE`"
-        ) from error
-    head = ("stage", "median, ms", "IQR, ms", "rounds", "peak, MiB")
-    return ReportTable(title="Latency and memory of the stages", head=head, rows=rows, note=machine)
-
-
-def _mib(extra: Mapping[str, Any]) -> str:
-    return f"{extra['peak_mib']:,.0f}" if "peak_mib" in extra else "–"
 
 
 def _rates(run: FinishedRun) -> list[float]:

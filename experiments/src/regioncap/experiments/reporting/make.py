@@ -18,8 +18,8 @@ class ReportOptions:
     storage: str | None = None
     """Where an Optuna study is kept: a journal file or postgresql://USER@HOST/DATABASE. A folder of `regioncap tune`
     knows it, but for a password."""
-    benchmarks: tuple[Path, ...] = ()
-    """JSON files of `pytest benchmarks --benchmark-only --benchmark-json FILE`: latency and memory of the stages."""
+    bench: Path | None = None
+    """Folder of `regioncap bench run`, or its results.json: latency, memory and scale of the stages."""
     images: int = 100
     """Dev images at most in the gallery; 0 leaves it out."""
     seed: int = 0
@@ -47,7 +47,7 @@ def make_report(what: Path, options: ReportOptions) -> tuple[Path, Path, Path]:
     report = gather(
         what,
         storage=options.storage,
-        benchmarks=options.benchmarks,
+        bench=options.bench,
         images=options.images,
         seed=options.seed,
     )

@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from regioncap.experiments.arms import ARMS
+from regioncap.experiments.benchmarking.page import BENCH_ASSETS, bench_data
 from regioncap.experiments.metrics import METRICS
 from regioncap.experiments.overlay import PALETTE
 from regioncap.experiments.report import StudyRow, cell_text, p_cell, table_legend
@@ -15,8 +16,9 @@ from regioncap.experiments.scoring.page import ASSETS, fill_page
 def report_page(report: Report) -> str:
     """The page. Its scripts and styles are allowed by their hash alone, so no caption can become one."""
     own = files("regioncap.experiments.reporting") / "assets"
-    styles, scripts = [ASSETS / "page.css", own / "report.css"], [ASSETS / "drawing.js", own / "report.js"]
-    scripts += [own / "evidence.js", own / "gallery.js", own / "start.js"]
+    styles = [ASSETS / "page.css", own / "report.css", BENCH_ASSETS / "bench.css"]
+    scripts = [ASSETS / "drawing.js", own / "sections.js", own / "report.js", own / "evidence.js", own / "gallery.js"]
+    scripts += [BENCH_ASSETS / "bench.js", own / "start.js"]
     return fill_page(report_data(report), styles, scripts, own / "report.html")
 
 
@@ -45,6 +47,7 @@ def report_data(report: Report) -> dict[str, Any]:
             for table in report.tables
         ],
         "tuning": {"name": report.tuning.name, "figures": report.tuning.figures} if report.tuning else None,
+        "bench": bench_data(report.bench) if report.bench else None,
         "gallery": report.gallery or None,
         "palette": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in PALETTE],
     }

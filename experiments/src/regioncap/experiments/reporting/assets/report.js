@@ -6,12 +6,6 @@ const label = (arm) => make("span", { class: `system ${colour(arm)}` }, data.arm
 const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 const state = { metric: data.metrics.includes("CIDEr") ? "CIDEr" : data.metrics[0], curve: "", log: false, hidden: new Set() };
 
-function show(id, title) {
-  byId(id).hidden = false;
-  const link = make("a", { href: `#${id}` }, title);
-  byId("contents").append(link);
-}
-
 // Scores
 
 function showScores() {
@@ -211,28 +205,5 @@ function showSearch() {
 function showTables() {
   if (!data.tables.length) return;
   show("costs", "Tables");
-  for (const { title, head, rows, note } of data.tables) {
-    const heads = make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)));
-    const body = make("tbody");
-    for (const row of rows) {
-      const [name, ...cells] = row;
-      body.append(make("tr", {}, make("th", { scope: "row" }, name), ...cells.map((text) => make("td", {}, text))));
-    }
-    const region = { class: "scroll", tabindex: "0", role: "region", "aria-label": title };
-    const table = make("table", {}, make("thead", {}, heads), body);
-    byId("tables").append(make("h3", {}, title), make("div", region, table), make("p", { class: "quiet" }, note));
-  }
-}
-
-/** A figure that is painted anew whenever its width changes. */
-function chart(caption, told, height, paint) {
-  const svg = draw("svg", { role: "img", "aria-label": told, height });
-  svg.style.height = `${height}px`;
-  const figure = make("figure", {}, caption, svg);
-  painters.set(svg, () => {
-    svg.replaceChildren();
-    paint(svg, svg.clientWidth || 400);
-  });
-  sizes.observe(svg);
-  return figure;
+  byId("tables").append(...data.tables.flatMap(tableParts));
 }

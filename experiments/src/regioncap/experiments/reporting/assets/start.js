@@ -11,4 +11,5 @@ showScores();
 showLearning();
 showSearch();
 showTables();
+showBench();
 showCaptions();

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
@@ -13,6 +12,7 @@ from regioncap.encoders.detection.box_heads import BoxHead, Layer4Head
 from regioncap.encoders.detection.linear_pool import linear_pool
 from regioncap.encoders.detection.minimal_filtering import MinimalConvolution, filtering_of
 from regioncap.encoders.detection.trunk import Maps
+from regioncap.encoders.fast_linear import linear, quicken
 
 _BOXES = 100
 """Boxes at once: their cells stay in the cache, and the filters are read seldom enough."""
@@ -21,10 +21,11 @@ _BOXES = 100
 def frozen_head(head: BoxHead, cells: int) -> BoxHead:
     """Return a head that computes what `head` does over boxes pooled to cells x cells, faster where a way is known.
 
-    The weights must stand still from here on, batch normalisation be part of the convolutions.
+    The weights must stand still from here on, batch normalisation be part of the convolutions; `head` is used up.
     """
     if isinstance(head, Layer4Head) and filtering_of(cells, head.stride):
         return FrozenLayer4Head(head, cells)
+    quicken(head, "float32")
     return head
 
 
@@ -68,7 +69,7 @@ class FrozenLayer4Head(BoxHead):
         first, channels_last = self._blocks[0], level.permute(0, 2, 3, 1)
         paths = []
         for convolution, step in ((first.conv1, 1), (first.downsample[0], self.stride)):
-            paths.append((F.linear(channels_last, convolution.weight.flatten(1)), convolution.bias, step))
+            paths.append((linear(channels_last, convolution.weight.flatten(1), None), convolution.bias, step))
         found = []
         for images, group in _groups(boxes):
             inputs, skip = (
@@ -96,7 +97,7 @@ class FrozenLayer4Head(BoxHead):
 
 def _product(convolution: nn.Conv2d, x: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows O"]:
     """A 1x1 convolution, channels last."""
-    return F.linear(x, convolution.weight.flatten(1), convolution.bias)
+    return linear(x, convolution.weight.flatten(1), convolution.bias)
 
 
 def _groups(boxes: Sequence[Float[Tensor, "_p 4"]]) -> Iterator[tuple[list[int], list[Float[Tensor, "_q 4"]]]]:

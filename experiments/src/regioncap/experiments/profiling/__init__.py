@@ -1,0 +1,1 @@
+"""Where the time of captioning, training or encoding goes: spans of the stages, a trace, operators, memory."""

@@ -1,0 +1,35 @@
+"""What is left of a run, guessed from the last one's times."""
+
+import io
+
+from rich.console import Console
+
+from regioncap.experiments.benchmarking.run_progress import RunProgress
+
+
+class Clock:
+    """Goes on when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_remaining_time_follows_the_last_run_and_this_machines_slowness() -> None:
+    clock, text = Clock(), io.StringIO()
+    files = ["a.py", "b.py", "new.py"]
+    with RunProgress(files, {"a.py": 60.0, "b.py": 120.0}, console=Console(file=text), clock=clock) as progress:
+        progress.begin("a.py")  # 60 + 120 + 90 for the file that nobody measured
+        clock.now = 30.0
+        progress.update("a.py", 1, 2)
+        clock.now = 120.0
+        assert progress.end("a.py", "7 cases") == 120.0
+        progress.begin("b.py")  # twice as slow as the last time: 2 * 210
+    lines = text.getvalue().splitlines()
+    assert lines == [
+        "a.py, about 0:04:30 left",
+        "a.py 1/2, about 0:04:00 left",
+        "a.py: 7 cases, 120 s",
+        "b.py, about 0:07:00 left",
+    ]
