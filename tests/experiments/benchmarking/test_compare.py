@@ -25,7 +25,7 @@ def test_a_run_beside_itself_moved_nothing(invent_bench: Invent) -> None:
 def test_all_times_and_ratios_move_with_the_speed(invent_bench: Invent, speed: float, better: bool) -> None:
     comparison = compare_results(invent_bench(), invent_bench(speed=speed, seed=3))
     times = [change for change in comparison.changes if change.what == "time"]
-    assert len(times) == len(invent_bench().cases) - 1  # the null stage takes what it takes
+    assert len(times) == len(invent_bench().cases) - 1  # but for the null stage
     for change in times:
         assert change.ratio == pytest.approx(1 / speed)
         assert change.low <= change.ratio <= change.high

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from regioncap.experiments.benchmarking.page import bench_data, bench_page
-from regioncap.experiments.benchmarking.record import STAGES
+from regioncap.experiments.benchmarking.record import STAGES, Ratio
 from regioncap.experiments.benchmarking.results import write_results
 from regioncap.experiments.reporting.make import ReportOptions, make_report
 
@@ -55,6 +55,21 @@ def test_every_part_draws_itself(opened: Callable[..., Any], invent_bench: Inven
     links = browser.run("[...document.querySelectorAll('nav a')].map((link) => link.hash)")
     assert links == ["#bench", "#bench-pipeline", "#bench-peers", "#bench-scale", "#bench-stages"]
     assert "Graph and guidance take" in browser.run("document.querySelector('.answer').textContent")
+
+
+def test_a_peers_long_name_is_cut_on_a_phone_and_told_whole(
+    browser: Any, record_of: Invent, case_of: Invent, results_of: Invent, tmp_path: Path
+) -> None:
+    ratio = Ratio(peer="a peer of a name " * 8, low=1.0, median=2.0, high=3.0)
+    page = bench_page(results_of([case_of(record_of(ratios=(ratio,)))]))
+    (tmp_path / "bench.html").write_text(page, encoding="utf-8")
+    browser.open(tmp_path / "bench.html", 390, "light")
+    label = browser.run("document.querySelector('text.row-name').firstChild.textContent")
+    whole = browser.run("document.querySelector('text.row-name title').textContent")
+    assert label.endswith("…")
+    assert whole.startswith(label[:-1])
+    assert "name a peer" in whole
+    assert browser.run("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -76,10 +76,15 @@ def test_training_is_the_engines_own(tiny: Experiment, prepared: Prepared, cache
     assert "graph, backward" in (tmp_path / "operators.md").read_text()
 
 
-def test_captioning_by_a_checkpoint(tiny: Experiment, checkpoint: Path, cache: Path, tmp_path: Path) -> None:
-    options = ProfileOptions(out=tmp_path / "out", units=2, traced=1, batch=3)
-    said = profile_subject("the checkpoint", tiny, options, cache, checkpoint)
+def test_captioning_by_a_checkpoint(command: Callable[..., Any], checkpoint: Path, cache: Path, tmp_path: Path) -> None:
+    sizes = ["--units", 2, "--traced", 1, "--batch", 3, "--search.beams", 3]
+    done = command("profile", checkpoint, "--out", tmp_path / "out", "--cache", cache, *sizes)
+    assert done.status == 0
+    said = done.out.splitlines()[-2]
     assert_whole(tmp_path / "out", said, CONDITION | ENCODING)
+    text = (tmp_path / "out" / "profile.md").read_text()
+    assert f"# Profile: caption, the checkpoint {checkpoint}" in text
+    assert "6 images on cpu" in text
 
 
 def test_encoding_by_threads(tiny: Experiment, cache: Path, tmp_path: Path) -> None:

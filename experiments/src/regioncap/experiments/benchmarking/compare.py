@@ -52,7 +52,7 @@ def compare_results(a: BenchResults, b: BenchResults, *, noise: float = 0.05, se
     Times are compared as ratios of medians, with a bootstrap over the rounds of both (percentiles of 2,000 resamples);
     rounds of one run do not tell how runs differ from each other, which is what `noise` is for. Ratios to peers are
     compared with their quartiles. On another machine, or with another number of threads, times and memory say nothing
-    of the code: ratios alone are compared.
+    of the code: ratios alone are compared. Nor do those of null stages, which are the measurement's own.
     """
     if not 0 <= noise < 1:
         raise ValueError(f"noise must lie in [0, 1) as a share, got {noise}")
@@ -62,7 +62,7 @@ def compare_results(a: BenchResults, b: BenchResults, *, noise: float = 0.05, se
     changes: list[Change] = []
     for name in both:
         old, new = before[name], after[name]
-        if not differences:
+        if not (differences or new.record.null):
             changes += [_time(old, new, seed), *_memory(old, new)]
         changes += _ratios(old, new)
     notes = []

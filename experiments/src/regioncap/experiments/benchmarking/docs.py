@@ -1,6 +1,7 @@
 """Figures of a run written into a document, between the marks that the document has for them."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from regioncap.experiments.benchmarking.figures import pipeline_figure
@@ -21,7 +22,8 @@ def measured_parts(results: BenchResults) -> dict[str, str]:
     pipeline = pipeline_of(results)
     parts = {"machine": f"Measured {results.started}, {results.set} set, on {results.machine.describe()}."}
     if pipeline is not None:
-        parts |= {"pipeline": _plain(pipeline_table(pipeline)), "answer": pipeline.answer}
+        table = replace(pipeline_table(pipeline), note=pipeline.sum_text)  # the answer has a mark of its own
+        parts |= {"pipeline": _plain(table), "answer": pipeline.answer}
     parts["stages"] = markdown(stage_tables(results)).strip().replace("## ", "### ")
     parts["peers"] = _plain(ratio_table(results))
     parts["scale"] = _plain(exponent_table(results))

@@ -74,13 +74,22 @@ function ratioChart(ratios) {
       const y = 40 * row + 28;
       const label = draw("text", { class: "row-name", x: 0, y: y - 12 }, name);
       svg.append(label);
-      if (label.getComputedTextLength() > width) label.setAttribute("textLength", width);
+      fit(label, width);
       const group = draw("g", { class: median < 1 ? "lost" : "s0" });
       group.append(draw("path", { class: "rod", d: `M${x(from)} ${y - 4}v8M${x(from)} ${y}H${x(to)}M${x(to)} ${y - 4}v8` }));
       group.append(draw("circle", { class: "dot", cx: x(median), cy: y, r: 4 }));
       svg.append(group, draw("text", { x: x(to) + 7, y: y + 4 }, digits.format(median)));
     });
   });
+}
+
+/** Cut a text that is too wide; whoever points at it reads the whole. */
+function fit(text, width) {
+  const whole = text.textContent;
+  for (let end = whole.length - 1; end > 0 && text.getComputedTextLength() > width; end--) {
+    text.textContent = `${whole.slice(0, end).trimEnd()}…`;
+  }
+  if (text.textContent !== whole) text.append(draw("title", {}, whole));
 }
 
 // Scaling curves
