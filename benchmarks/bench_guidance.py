@@ -3,6 +3,7 @@
     python benchmarks/bench_guidance.py compare        # nearest words: ours, a full product and faiss; a minute
     python benchmarks/bench_guidance.py share          # guidance beside the rest of a caption at Table 2's sizes
     python benchmarks/bench_guidance.py scaling FILE   # 100 to 50,000 words, time as curves with exponents
+    python benchmarks/bench_guidance.py memory         # of the stage with its banks, while it is made and used
     python benchmarks/bench_guidance.py forms          # the two searches: where `nearest.ROUGH_FROM` is from
     pytest benchmarks/bench_guidance.py --benchmark-only -o addopts='--import-mode=importlib -m "not slow"' \
         -o python_files='bench_*.py'
@@ -32,6 +33,7 @@ from regioncap.decoder import Gpt2DecoderConfig, SearchConfig, search
 from regioncap.experiments.benchmarking import measure, table2, table2_stages
 from regioncap.experiments.benchmarking.case import Case, Work, run_case
 from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE
+from regioncap.experiments.benchmarking.memory import peak_mib
 from regioncap.experiments.benchmarking.scaling import along, exponent
 from regioncap.guidance import (
     KeywordBank,
@@ -231,6 +233,17 @@ def scaling(target: Path) -> None:
     figure.savefig(target, dpi=110)
 
 
+def memory() -> None:
+    """What a stage and a call of it add, from making its bank on."""
+    for words in (1_000, 10_000, 50_000):
+        print(f"{words:,} detail words: {peak_mib(made_and_called, words):.0f} MiB", flush=True)
+
+
+def made_and_called(detail_words: int) -> Call:
+    """Make a stage and call it."""
+    return lambda: by_similarity(IMAGES, detail_words)()
+
+
 def slope(sizes: Sequence[int], values: Sequence[float]) -> float:
     return exponent(list(zip(sizes, values, strict=True))).slope
 
@@ -291,6 +304,8 @@ if __name__ == "__main__":
             compare()
         case ["share"]:
             share()
+        case ["memory"]:
+            memory()
         case ["scaling", file]:
             scaling(Path(file))
         case ["forms"]:

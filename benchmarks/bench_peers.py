@@ -221,7 +221,7 @@ def compared(
         make=ours_work if name == "ours" else clipcap_work,
         arguments=(scope, images, precision),
         rounds=(3, 3),
-        memory=scope == PIXELS,
+        memory=False,  # bench_captioner has it
         full=full,
     )
     return own, peers

@@ -5,6 +5,7 @@ from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from regioncap.encoders.detection.batch_norm import fold_batch_norm
 from regioncap.encoders.detection.box_heads import Layer4Head, Layer4HeadConfig, MlpHeadConfig
 from regioncap.encoders.detection.frozen_layer4 import FrozenLayer4Head, frozen_head
+from regioncap.encoders.fast_linear import Float32Linear
 
 SIZES = [(96, 128)] * 3
 BOXES = [
@@ -67,9 +68,17 @@ def test_no_box_gives_no_row(frozen: FrozenLayer4Head) -> None:
     assert frozen.of_boxes(level(), nothing, SIZES, MultiScaleRoIAlign(["0"], 7, 2)).shape == (0, 2048)
 
 
-def test_others_stay_as_they_are() -> None:
-    for other, cells in (
-        (Layer4HeadConfig(stride=1).build(channels=1024, cells=7), 7),
-        (MlpHeadConfig(dim=4).build(channels=3, cells=7), 7),
-    ):
-        assert frozen_head(other, cells) is other
+def test_a_stage_without_an_algorithm_stays_as_it_is() -> None:
+    other = Layer4HeadConfig(stride=1).build(channels=1024, cells=7)
+    assert frozen_head(other, 7) is other
+
+
+def test_linear_layers_are_quickened() -> None:
+    head = MlpHeadConfig(dim=4).build(channels=3, cells=2)
+    pooled = torch.randn(5, 3, 2, 2)
+    with torch.no_grad():
+        expected = head(pooled)
+        frozen = frozen_head(head, 2)
+        torch.testing.assert_close(frozen(pooled), expected)
+    assert isinstance(frozen.fc6, Float32Linear)
+    assert isinstance(frozen.fc7, Float32Linear)

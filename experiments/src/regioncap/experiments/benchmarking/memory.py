@@ -5,6 +5,7 @@ import gc
 import importlib.util
 import inspect
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -104,6 +105,7 @@ def _answer(connection: Connection, file: str, name: str, arguments: tuple[Plain
     """Runs in the fresh process: MiB, or what went wrong."""
     try:
         torch.set_num_threads(1)
+        warnings.simplefilter("ignore")  # whoever measures has built the same and was warned
         connection.send(added_mib(getattr(_module(file), name)(*arguments), calls))
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error}")

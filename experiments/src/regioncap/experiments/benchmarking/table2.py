@@ -2,7 +2,7 @@
 
 import string
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice, product
@@ -21,6 +21,7 @@ from regioncap.encoders import (
     ClipEncoder,
     CompositeEncoder,
     Detector,
+    DetectorConfig,
     FasterRcnnEncoder,
     FasterRcnnEncoderConfig,
     SmallBertConfig,
@@ -57,7 +58,11 @@ PHOTOGRAPH = (640, 480)
 DetectorKind = Literal["c4", "fpn", "lite0"]
 Arithmetic = Literal["float32", "bfloat16"]
 _CLASSES = tuple(f"class {i}" for i in range(90))
-_DETECTORS = {"c4": resnet50_c4, "fpn": resnet50_fpn, "lite0": efficientnet_fpn}
+_DETECTORS: dict[str, Callable[[tuple[str, ...]], DetectorConfig]] = {
+    "c4": resnet50_c4,
+    "fpn": resnet50_fpn,
+    "lite0": efficientnet_fpn,
+}
 
 
 def experiment() -> Experiment:
@@ -110,13 +115,14 @@ def detector(
     assert isinstance(config, FasterRcnnEncoderConfig), "the paper's regions come from a detector"
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        untrained = Detector(replace(_DETECTORS[kind](_CLASSES), image_size=side))
+        shape = replace(_DETECTORS[kind](_CLASSES), image_size=side)
+        untrained = Detector(replace(shape, proposals=proposals or shape.proposals))
         model: Any = untrained.model
         predictor = model.roi_heads.box_predictor
         for layer in (model.rpn.head.bbox_pred, predictor.cls_score, predictor.bbox_pred):
             nn.init.zeros_(layer.weight)
         untrained.save(Path(folder))
-        config = replace(config, weights=Path(folder), proposals=proposals, score_threshold=0.0, nms_threshold=1.0)
+        config = replace(config, weights=Path(folder), score_threshold=0.0, nms_threshold=1.0)
         if precision is not None:
             config = replace(config, precision=precision, head_precision=precision)
         encoder = config.build()

@@ -12,7 +12,7 @@ from regioncap.encoders.detection.box_heads import BoxHead, Layer4Head
 from regioncap.encoders.detection.linear_pool import linear_pool
 from regioncap.encoders.detection.minimal_filtering import MinimalConvolution, filtering_of
 from regioncap.encoders.detection.trunk import Maps
-from regioncap.encoders.fast_linear import linear
+from regioncap.encoders.fast_linear import linear, quicken
 
 _BOXES = 100
 """Boxes at once: their cells stay in the cache, and the filters are read seldom enough."""
@@ -21,10 +21,11 @@ _BOXES = 100
 def frozen_head(head: BoxHead, cells: int) -> BoxHead:
     """Return a head that computes what `head` does over boxes pooled to cells x cells, faster where a way is known.
 
-    The weights must stand still from here on, batch normalisation be part of the convolutions.
+    The weights must stand still from here on, batch normalisation be part of the convolutions; `head` is used up.
     """
     if isinstance(head, Layer4Head) and filtering_of(cells, head.stride):
         return FrozenLayer4Head(head, cells)
+    quicken(head, "float32")
     return head
 
 

@@ -39,13 +39,13 @@ class MinimalConvolution(nn.Module):
             ("filters", filters),
             ("into", torch.kron(into, into)),
             ("back", torch.kron(back, back)),
-            ("bias", bias),
+            ("shift", bias),
         ):
             self.register_buffer(name, values.float().contiguous(), persistent=False)
         self.filters: Float[Tensor, "KK C O"]
         self.into: Float[Tensor, "KK ss"]
         self.back: Float[Tensor, "tt KK"]
-        self.bias: Float[Tensor, " O"]
+        self.shift: Float[Tensor, " O"]
 
     def forward(self, x: Float[Tensor, "ss P C"]) -> Float[Tensor, "tt P O"]:
         """Convolve maps whose cells come first, in reading order."""
@@ -53,7 +53,7 @@ class MinimalConvolution(nn.Module):
         spread = (self.into @ x.flatten(1)).view(-1, boxes, channels)
         products = torch.bmm(spread, self.filters)
         y: Tensor = (self.back @ products.flatten(1)).view(len(self.back), boxes, -1)
-        return y.add_(self.bias)
+        return y.add_(self.shift)
 
 
 def filtering_of(cells: int, stride: int) -> Filtering | None:
