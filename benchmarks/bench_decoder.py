@@ -243,7 +243,7 @@ CURVE = replace(SEARCH, name="GPT-2, beam", rounds=(2, 3), seconds=0.1, memory=F
 STAGE_CASES = (
     *(step for step in table2_stages.steps() if step.stage == STAGE),
     replace(SEARCH, name="greedy", arguments=(IMAGES, 0, 1)),
-    replace(SEARCH, arguments=(IMAGES, 0, 5)),
+    replace(SEARCH, arguments=(IMAGES, 0, 5), full=True),
     replace(SEARCH, name="hybrid, 4 greedy tokens then 5 beams", arguments=(IMAGES, 4, 5), full=True),
     *(
         replace(
