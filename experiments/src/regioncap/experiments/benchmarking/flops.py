@@ -51,7 +51,7 @@ def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *
 
 def _encoder_layer(x: Sequence[int], width: int, heads: int, qkv: Sequence[int], *rest: Any, **_: Any) -> int:
     """torch's whole transformer layer in inference: four projections, attention, two layers of the hidden width."""
-    rows, slots, hidden = math.prod(x[:-1]), x[-2], rest[10][0]
+    rows, slots, hidden = math.prod(x[:-1]), x[-2], int(rest[10][0])
     return 2 * rows * (4 * width**2 + 2 * width * hidden) + 4 * rows * slots * width
 
 
