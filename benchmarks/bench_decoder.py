@@ -227,12 +227,15 @@ def _ratios(taken: Rounds, peer: str, ours: str) -> Sequence[float]:
 def of_shape(case: str, name: str) -> Work:
     """`call_of` with what it takes to be a record."""
     shape = SHAPES[name]
+    counted = shape.decoder.build(shape.vocabulary, bos=BOS, eos=EOS, pad=PAD)
     sizes = {"P": shape.slots, "H": shape.decoder.width, "layers": shape.decoder.layers, "V": shape.vocabulary}
     if case.startswith("train"):
-        return Work(call=call_of(case, name), images=shape.images, sizes={**sizes, "captions": CAPTIONS})
+        return Work(
+            call=call_of(case, name), images=shape.images, sizes={**sizes, "captions": CAPTIONS}, modules=(counted,)
+        )
     config = SEARCHES[case.removeprefix("generate_").removesuffix("_bias")]
     sizes |= {"tokens": config.max_new_tokens, "greedy tokens": config.greedy_tokens, "beams": config.beams}
-    return Work(call=call_of(case, name), images=shape.images, sizes=sizes)
+    return Work(call=call_of(case, name), images=shape.images, sizes=sizes, modules=(counted,))
 
 
 STAGE = "decoder"
@@ -243,7 +246,7 @@ CURVE = replace(SEARCH, name="GPT-2, beam", rounds=(2, 3), seconds=0.1, memory=F
 STAGE_CASES = (
     *(step for step in table2_stages.steps() if step.stage == STAGE),
     replace(SEARCH, name="greedy", arguments=(IMAGES, 0, 1)),
-    replace(SEARCH, arguments=(IMAGES, 0, 5)),
+    replace(SEARCH, arguments=(IMAGES, 0, 5), full=True),
     replace(SEARCH, name="hybrid, 4 greedy tokens then 5 beams", arguments=(IMAGES, 4, 5), full=True),
     *(
         replace(

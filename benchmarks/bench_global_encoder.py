@@ -28,7 +28,7 @@ STAGE_CASES = (
         replace(CLIP, name=f"CLIP ViT-B/32, {precision}", arguments=(table2.IMAGES, table2.SIDE, precision), full=full)
         for precision, full in (("bfloat16", False), ("int8", True))
     ),
-    *along(CURVE, "images of a batch", BATCHES, (1, 4, 16), lambda images: (images,)),
+    *along(CURVE, "images of a batch", BATCHES, (1, 2, 4), lambda images: (images,)),
     *along(CURVE, "pixels of a side", SIDES, (224, 384, 512), lambda side: (1, side)),
 )
 

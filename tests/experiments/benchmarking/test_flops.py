@@ -53,5 +53,12 @@ def test_a_call_without_gradients_may_be_given_tensors_that_require_them() -> No
     assert count_flops(torch.inference_mode()(lambda: layer(x))) == 2 * 5 * 8 * 16
 
 
+def test_a_fused_transformer_layer_counts_as_its_parts() -> None:
+    layer, x = nn.TransformerEncoderLayer(16, 4, 40, dropout=0.0, batch_first=True), torch.rand(3, 7, 16)
+    with torch.inference_mode():
+        fused = count_flops(lambda: layer.eval()(x))
+    assert fused == count_flops(lambda: layer.train()(x))
+
+
 def test_no_product_is_none() -> None:
     assert count_flops(lambda: torch.rand(3).relu()) is None

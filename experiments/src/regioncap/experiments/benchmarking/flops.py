@@ -49,9 +49,16 @@ def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *
     return 2 * math.prod(query) * key[-2] + 2 * math.prod(query[:-1]) * key[-2] * value[-1]
 
 
+def _encoder_layer(x: Sequence[int], width: int, heads: int, qkv: Sequence[int], *rest: Any, **_: Any) -> int:
+    """torch's whole transformer layer in inference: four projections, attention, two layers of the hidden width."""
+    rows, slots, hidden = math.prod(x[:-1]), x[-2], int(rest[10][0])
+    return 2 * rows * (4 * width**2 + 2 * width * hidden) + 4 * rows * slots * width
+
+
 _UNKNOWN_TO_TORCH: dict[Any, Callable[..., Any]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._int_mm: _product,
+    torch.ops.aten._transformer_encoder_layer_fwd: _encoder_layer,
 }
 if torch.backends.mkldnn.is_available():
     _UNKNOWN_TO_TORCH[torch.ops.mkldnn._linear_pointwise] = _linear
