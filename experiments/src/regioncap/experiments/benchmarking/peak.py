@@ -4,7 +4,8 @@ from functools import cache
 
 import torch
 
-from regioncap.experiments.benchmarking.measure import DEVICE, in_turns
+from regioncap.encoders.fast_linear import linear
+from regioncap.experiments.benchmarking.measure import DEVICE, Call, in_turns
 
 _SIDES = (768, 1536, 3072) if DEVICE == "cpu" else (4096, 8192)
 
@@ -13,7 +14,8 @@ _SIDES = (768, 1536, 3072) if DEVICE == "cpu" else (4096, 8192)
 def matmul_peak() -> float:
     """FLOPs per second of the best of a few square float32 products: one thread of a CPU, or the GPU. Measured once.
 
-    The best round counts, since anything else on the machine only takes away from it. TF32 is as torch has it set.
+    On a CPU both torch's own product (MKL) and oneDNN's are tried. The best round counts, since anything else on the
+    machine only takes away from it. TF32 is as torch has it set.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -23,8 +25,10 @@ def matmul_peak() -> float:
         torch.set_num_threads(threads)
 
 
+@torch.no_grad()
 def _best(side: int) -> float:
     a, b = torch.rand(2, side, side, device=DEVICE)
     out = torch.empty(side, side, device=DEVICE)
-    rounds = in_turns({"product": lambda: torch.mm(a, b, out=out)}, seconds=0.5, rounds=(3, 20))
-    return 2 * side**3 / min(rounds.seconds["product"])
+    products: dict[str, Call] = {"mm": lambda: torch.mm(a, b, out=out), "linear": lambda: linear(a, b, None)}
+    rounds = in_turns(products, seconds=1.0, rounds=(3, 20))
+    return 2 * side**3 / min(min(seconds) for seconds in rounds.seconds.values())
