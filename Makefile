@@ -10,6 +10,7 @@ SEEDS ?= 1
 PORT ?= 5000
 TRIALS ?= 32
 TEST_JOBS ?= 2
+BENCH_JOBS ?= 2
 
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -52,8 +53,8 @@ format: $(STAMP) ## Rewrite the sources as ruff likes them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Latency, memory and peers of every stage, within ten minutes on two cores; fails if a ratio fell
-	$(BIN)/regioncap bench run --out runs/bench
+bench: $(STAMP) ## Latency, memory and peers of every stage, two files at once (BENCH_JOBS=1 for one); fails if a ratio fell
+	$(BIN)/regioncap bench run --out runs/bench --jobs $(BENCH_JOBS)
 	$(BIN)/regioncap bench gate runs/bench
 
 bench-full: $(STAMP) ## The same with everything: scaling curves, slow peers

@@ -2,12 +2,15 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from regioncap.experiments.benchmarking import run as run_module
+from regioncap.experiments.benchmarking.machine import cores
 from regioncap.experiments.benchmarking.results import read_results
 from regioncap.experiments.benchmarking.run import RunOptions, run_benchmarks
 from regioncap.experiments.benchmarking.suite import find_benchmarks, run_file, select
@@ -82,7 +85,7 @@ def ran(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Files that are run, by a function that stands in for the subprocess; `stop` in the list ends a run there."""
     names: list[str] = []
 
-    def run(file: Path, *rest: object) -> str:
+    def run(file: Path, *rest: object, **more: object) -> str:
         if "stop" in names and file.stem == "bench_graph":
             raise KeyboardInterrupt
         names.append(file.stem)
@@ -103,6 +106,46 @@ def test_a_run_that_was_stopped_goes_on(ran: list[str]) -> None:
     assert set(results.seconds) == {"bench_decoder.py", "bench_graph.py"}
     run_benchmarks(RunOptions())  # a finished run is measured anew
     assert ran == ["bench_graph", "bench_decoder", "bench_graph"]
+
+
+@pytest.mark.skipif(cores() < 2, reason="two files at once want two cores")
+def test_files_at_once_have_a_core_each_and_all_are_kept(checkout: Path) -> None:
+    for stage in ("graph", "decoder"):
+        file = checkout / "benchmarks" / f"bench_{stage}.py"
+        told = f"    (Path(__file__).parent / '{stage}.core').write_text(str(sorted(os.sched_getaffinity(0))))\n"
+        file.write_text("import os\n" + file.read_text().replace("    with (Path", told + "    with (Path", 1))
+    results = run_benchmarks(RunOptions(jobs=2))
+    assert [case.name for case in results.cases] == ["decoder: quick", "graph: quick"]
+    assert results.machine.jobs == 2
+    own = [(checkout / "benchmarks" / f"{stage}.core").read_text() for stage in ("graph", "decoder")]
+    assert len(set(own)) == 2
+    assert all(core.count(",") == 0 for core in own)
+
+
+@pytest.mark.skipif(cores() < 2, reason="two files at once want two cores")
+def test_what_ends_a_run_ends_all_of_its_processes(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = checkout / "benchmarks" / "bench_decoder.py"
+    endless.write_text("import time\n\n\ndef test_endless(benchmark):\n    benchmark(time.sleep, 600)\n")
+    real, processes = run_module.run_file, []
+
+    def run(file: Path, *rest: Any, **more: Any) -> str:
+        if file.stem == "bench_graph":
+            while not processes:
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+        began = more.pop("began")
+        return real(file, *rest, **more, began=lambda process: (began(process), processes.append(process)))
+
+    monkeypatch.setattr(run_module, "run_file", run)
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmarks(RunOptions(jobs=2))
+    assert processes[0].wait(timeout=10) != 0
+    assert json.loads((checkout / "runs" / "bench" / "unfinished.json").read_text())["seconds"] == {}
+
+
+def test_more_at_once_than_cores_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"--jobs must lie in 1\.\."):
+        RunOptions(jobs=cores() + 1)
 
 
 def test_what_was_measured_of_other_sources_is_measured_again(checkout: Path, ran: list[str]) -> None:

@@ -33,3 +33,27 @@ def test_remaining_time_follows_the_last_run_and_this_machines_slowness() -> Non
         "a.py: 7 cases, 120 s",
         "b.py, about 0:07:00 left",
     ]
+
+
+def test_of_files_that_run_at_once_each_is_timed_by_itself_and_the_rest_is_shared() -> None:
+    clock, text = Clock(), io.StringIO()
+    with RunProgress(
+        ["a.py", "b.py"], {"a.py": 100.0, "b.py": 60.0}, console=Console(file=text), clock=clock, jobs=2
+    ) as progress:
+        progress.begin("a.py")
+        clock.now = 10.0
+        progress.begin("b.py")
+        clock.now = 60.0
+        progress.update("b.py", 5, 6)
+        clock.now = 70.0
+        assert progress.end("b.py", "1 cases") == 60.0
+        progress.update("a.py", 1, 2)
+        clock.now = 100.0
+        assert progress.end("a.py", "1 cases") == 100.0
+    assert text.getvalue().splitlines() == [
+        "a.py, about 0:01:20 left",
+        "b.py, about 0:01:20 left",
+        "b.py 5/6, about 0:00:55 left",
+        "b.py: 1 cases, 60 s",
+        "a.py: 1 cases, 100 s",
+    ]

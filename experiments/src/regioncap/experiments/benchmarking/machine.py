@@ -23,6 +23,8 @@ class Machine:
     gpu: str = ""
     """Empty where there is none: stages are then measured on the CPU."""
     threads: int = THREADS
+    jobs: int = 1
+    """Benchmark files measured at once, each on a core of its own: they share caches and memory."""
     system: str = ""
     python: str = ""
     torch: str = ""
@@ -47,7 +49,7 @@ class Machine:
 
     def differences(self, other: "Machine") -> tuple[str, ...]:
         """What makes times of the two incomparable: `threads 1 and 2`."""
-        names = ("cpu", "capability", "cores", "gpu", "threads")
+        names = ("cpu", "capability", "cores", "gpu", "threads", "jobs")
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
         return tuple(f"{name} {own or 'none'} and {theirs or 'none'}" for name, own, theirs in pairs if own != theirs)
 
@@ -56,13 +58,13 @@ class Machine:
         place = f"{self.gpu}, beside " if self.gpu else ""
         commit = f", commit {self.commit[:10]}{' with changes' if self.dirty else ''}" if self.commit else ""
         return (
-            f"{place}{self.cpu} ({self.capability}, {self.cores} cores), {self.threads} thread, torch {self.torch}, "
-            f"torchvision {self.torchvision}, transformers {self.transformers}, Python {self.python}{commit}, load "
-            f"{self.load:.1f} at the start"
+            f"{place}{self.cpu} ({self.capability}, {self.cores} cores), {self.threads} thread, {self.jobs} at once, "
+            f"torch {self.torch}, torchvision {self.torchvision}, transformers {self.transformers}, Python {self.python}"
+            f"{commit}, load {self.load:.1f} at the start"
         )
 
 
-def this_machine(checkout: Path) -> Machine:
+def this_machine(checkout: Path, jobs: int) -> Machine:
     """This machine now, with the commit of `checkout`."""
     import torch  # seconds, which comparing two files does not need
 
@@ -71,6 +73,7 @@ def this_machine(checkout: Path) -> Machine:
         capability=torch.backends.cpu.get_cpu_capability(),
         cores=os.cpu_count() or 1,
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        jobs=jobs,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         torch=torch.__version__,

@@ -2,16 +2,21 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Lock
 from typing import Any
 
-from regioncap.experiments.benchmarking.machine import Machine, git, this_machine
+from regioncap.experiments.benchmarking.machine import Machine, cores, git, this_machine
 from regioncap.experiments.benchmarking.results import (
     RESULTS,
     BenchResults,
@@ -38,8 +43,15 @@ class RunOptions:
     """`standard` takes minutes, `full` adds the benchmarks marked slow."""
     only: tuple[str, ...] = ()
     """Benchmark files, as `graph` for benchmarks/bench_graph.py; none named: all."""
+    jobs: int = 1
+    """Benchmark files measured at once, each on a core of its own (Linux). Two on two cores take half of the time; they
+    share caches and memory, so times are compared with runs of as many alone. Ratios to peers are taken in turns."""
     out: Path | None = None
     """Folder to write; None is runs/bench, or with `--only` runs/bench-NAME."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.jobs <= max(1, cores()):
+            raise ValueError(f"--jobs must lie in 1..{cores()}, the cores that there are, got {self.jobs}")
 
     @property
     def folder(self) -> Path:
@@ -55,7 +67,7 @@ def run_benchmarks(options: RunOptions) -> BenchResults:
     """
     folder, out = find_benchmarks(), options.folder
     files = select(folder, options.only)
-    machine = this_machine(folder.parent)
+    machine = this_machine(folder.parent, options.jobs)
     if machine.busy:
         print(
             f"the machine is busy (load {machine.load:.1f} on {machine.cores} cores): times will be higher than on an "
@@ -66,12 +78,7 @@ def run_benchmarks(options: RunOptions) -> BenchResults:
     todo = [file for file in files if not state.finished(file)]
     if len(todo) < len(files):
         print(f"{len(files) - len(todo)} of {len(files)} files were measured before this run was stopped", flush=True)
-    with RunProgress([file.name for file in todo], _last_times(out)) as progress:
-        for file in todo:
-            progress.begin(file.name)
-            why = run_file(file, options.set, state.part(file), partial(progress.update, file.name))
-            found = state.cases(file)
-            state.keep(file, progress.end(file.name, _told(found, why)), why)
+    _measure(todo, options, state, _last_times(out))
     cases = tuple(case for file in files for case in state.cases(file))
     _say_twice(cases)
     results = BenchResults(
@@ -87,6 +94,42 @@ def run_benchmarks(options: RunOptions) -> BenchResults:
     return results
 
 
+def _measure(todo: Sequence[Path], options: RunOptions, state: "_State", last: Mapping[str, float]) -> None:
+    """Run the files, `options.jobs` at once; whatever ends this ends their processes."""
+    running: set[subprocess.Popen[str]] = set()
+    free: SimpleQueue[int | None] = SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0))[: options.jobs] if options.jobs > 1 else [None]:
+        free.put(core)
+    if options.jobs > 1:  # the longest first, so that none is alone at the end
+        todo = sorted(todo, key=lambda file: -last.get(file.name, 0.0))
+    over = Event()
+    with (
+        RunProgress([file.name for file in todo], last, jobs=options.jobs) as progress,
+        ThreadPoolExecutor(options.jobs) as threads,
+    ):
+
+        def measure(file: Path) -> None:
+            if over.is_set():
+                return
+            core = free.get()
+            progress.begin(file.name)
+            tell = partial(progress.update, file.name)
+            why = run_file(file, options.set, state.part(file), tell, core=core, began=running.add)
+            free.put(core)
+            if not over.is_set():
+                state.keep(file, progress.end(file.name, _told(state.cases(file), why)), why)
+
+        waiting = [threads.submit(measure, file) for file in todo]
+        try:
+            for done in as_completed(waiting):
+                done.result()
+        except BaseException:
+            over.set()
+            for process in running:
+                process.kill()
+            raise
+
+
 class _State:
     """What of a run is done, on disk."""
 
@@ -99,6 +142,7 @@ class _State:
         else:
             shutil.rmtree(self._parts, ignore_errors=True)
         self._parts.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock()
         self._write()
 
     def part(self, file: Path) -> Path:
@@ -117,11 +161,12 @@ class _State:
 
     def keep(self, file: Path, seconds: float, why: str) -> None:
         """The file was run."""
-        if why:
-            self.failed[file.name] = why
-        else:
-            self.seconds[file.name] = round(seconds, 1)
-        self._write()
+        with self._lock:
+            if why:
+                self.failed[file.name] = why
+            else:
+                self.seconds[file.name] = round(seconds, 1)
+            self._write()
 
     def close(self) -> None:
         """All is done. Failed files are run again by the same command, the others kept."""
@@ -137,7 +182,7 @@ class _State:
 def _key(folder: Path, files: Sequence[Path], which: Set, machine: Machine) -> str:
     """A digest of all that decides what is measured."""
     checkout = folder.parent
-    parts = [which, machine.cpu, machine.gpu, str(machine.cores), machine.torch, machine.commit]
+    parts = [which, machine.cpu, machine.gpu, str(machine.cores), str(machine.jobs), machine.torch, machine.commit]
     parts += [git(checkout, "diff", "HEAD"), *(f"{file.name} {file.read_text(encoding='utf-8')}" for file in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 

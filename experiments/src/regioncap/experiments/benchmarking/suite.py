@@ -44,11 +44,19 @@ def select(folder: Path, only: Sequence[str]) -> tuple[Path, ...]:
     return tuple(files[name] for name in files if not wanted or name in wanted)
 
 
-def run_file(file: Path, which: Set, target: Path, tell: Callable[[int, int], None]) -> str:
+def run_file(
+    file: Path,
+    which: Set,
+    target: Path,
+    tell: Callable[[int, int], None],
+    *,
+    core: int | None = None,
+    began: Callable[[subprocess.Popen[str]], None] = lambda process: None,
+) -> str:
     """Run a file's benchmarks in a process of their own; returns why some have no results, or "".
 
     pytest-benchmark's JSON goes to `target`, all that is printed beside it as `.log`. `tell` gets benchmarks done and
-    benchmarks in all.
+    benchmarks in all, `began` the process, which stays on `core` where one is named.
     """
     log = target.with_suffix(".log")
     target.unlink(missing_ok=True)
@@ -65,6 +73,9 @@ def run_file(file: Path, which: Set, target: Path, tell: Callable[[int, int], No
             errors="replace",
         ) as process,
     ):
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})  # before it has threads or children, which inherit it
+        began(process)
         assert process.stdout is not None
         try:
             for line in process.stdout:
