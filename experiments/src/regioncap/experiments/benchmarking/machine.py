@@ -59,8 +59,8 @@ class Machine:
         commit = f", commit {self.commit[:10]}{' with changes' if self.dirty else ''}" if self.commit else ""
         return (
             f"{place}{self.cpu} ({self.capability}, {self.cores} cores), {self.threads} thread, {self.jobs} at once, "
-            f"torch {self.torch}, torchvision {self.torchvision}, transformers {self.transformers}, Python {self.python}"
-            f"{commit}, load {self.load:.1f} at the start"
+            f"torch {self.torch}, torchvision {self.torchvision}, transformers {self.transformers}, "
+            f"Python {self.python}{commit}, load {self.load:.1f} at the start"
         )
 
 
