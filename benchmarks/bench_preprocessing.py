@@ -75,7 +75,7 @@ STAGE_CASES = (
     Case(stage=STAGE, name="JPEG to detector", make=squeezed, arguments=(table2.IMAGES, table2.SIDE)),
     *along(SIDES, "pixels of a side", (224, 384, 512, 800), (224, 384, 800), lambda side: (table2.IMAGES, side)),
 )
-THREADED = {case.id: case for case in along(THREADS, "threads", (1, 2, 4, 8), (1, 2), lambda threads: (threads,))}
+THREADED = {case.id: case for case in along(THREADS, "threads", (1, 2, 4, 8), (), lambda threads: (threads,))}
 
 
 @pytest.mark.benchmark(timer=CLOCK)
@@ -83,9 +83,8 @@ def test_preprocessing_speed(benchmark: BenchmarkFixture, stage_case: Case) -> N
     run_case(benchmark, stage_case)
 
 
+@pytest.mark.slow  # in the standard set each file has one core
 @pytest.mark.benchmark(timer=time.perf_counter)
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if case.full else []) for name, case in THREADED.items()]
-)
+@pytest.mark.parametrize("name", THREADED)
 def test_preprocessing_in_threads(benchmark: BenchmarkFixture, name: str) -> None:
     run_case(benchmark, THREADED[name])
