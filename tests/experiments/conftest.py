@@ -331,6 +331,7 @@ class Browser:
         os.close(to_write)
         self._answers = os.fdopen(self._read, "rb")
         self._number = 0
+        self._events: list[Any] = []
         self._session: dict[str, str] = {}
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
@@ -344,14 +345,19 @@ class Browser:
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
+            self._events.append(answer)
 
     def open(self, page: Path, width: int, scheme: str = "light") -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Page.enable")
-        self.call("Page.navigate", url=page.as_uri())
-        while self._message().get("method") != "Page.loadEventFired":
-            pass
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        self._events.clear()
+        own = self.call("Page.navigate", url=page.as_uri())["loaderId"]
+        # Of this very document: one opened before may still be telling that it is there.
+        loaded = {"loaderId": own, "name": "load"}
+        while not any(loaded.items() <= event.get("params", {}).items() for event in self._events):
+            self._events.append(self._message())
 
     def run(self, script: str) -> Any:
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
