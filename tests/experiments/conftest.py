@@ -358,6 +358,8 @@ class Browser:
         loaded = {"loaderId": own, "name": "load"}
         while not any(loaded.items() <= event.get("params", {}).items() for event in self._events):
             self._events.append(self._message())
+        # Charts paint themselves once they are laid out, a frame after the document is there.
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))).then(() => 0)")
 
     def run(self, script: str) -> Any:
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
