@@ -108,13 +108,18 @@ def _measure(todo: Sequence[Path], options: RunOptions, state: "_State", last: M
         ThreadPoolExecutor(options.jobs) as threads,
     ):
 
+        def began(process: subprocess.Popen[str]) -> None:
+            running.add(process)
+            if over.is_set():  # it was started while the others were being ended
+                process.kill()
+
         def measure(file: Path) -> None:
             if over.is_set():
                 return
             core = free.get()
             progress.begin(file.name)
             tell = partial(progress.update, file.name)
-            why = run_file(file, options.set, state.part(file), tell, core=core, began=running.add)
+            why = run_file(file, options.set, state.part(file), tell, core=core, began=began)
             free.put(core)
             if not over.is_set():
                 state.keep(file, progress.end(file.name, _told(state.cases(file), why)), why)
@@ -125,7 +130,7 @@ def _measure(todo: Sequence[Path], options: RunOptions, state: "_State", last: M
                 done.result()
         except BaseException:
             over.set()
-            for process in running:
+            for process in tuple(running):
                 process.kill()
             raise
 
