@@ -1,6 +1,4 @@
-from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +7,7 @@ from torch import nn
 
 from regioncap.encoders.fast_linear import quicken
 from regioncap.experiments.benchmarking.case import Benchmark, Case, Work, run_case
-from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE
+from regioncap.experiments.benchmarking.measure import DEVICE
 from regioncap.experiments.benchmarking.peak import matmul_peak
 from regioncap.experiments.benchmarking.record import Point, Ratio, StageRecord
 
@@ -23,40 +21,17 @@ def linear(width: int) -> Work:
     return Work(call=lambda: layer(x), images=8, sizes={"width": width}, modules=(layer, nn.Sequential(layer)))
 
 
-class Fixture:
-    """Stands in for pytest-benchmark's."""
-
-    def __init__(self) -> None:
-        self.group: str | None = None
-        self.extra_info: dict[str, Any] = {}
-        self.stats = SimpleNamespace(stats=SimpleNamespace(data=[]))
-
-    def pedantic(
-        self,
-        target: Callable[[], object],
-        *,
-        rounds: int,
-        warmup_rounds: int,
-        setup: Callable[[], None] | None = None,
-    ) -> object:
-        for _ in range(rounds):
-            started = CLOCK()
-            target()
-            self.stats.stats.data.append(CLOCK() - started)
-        return None
-
-
 CASE = Case(stage="adapter", name="linear", make=linear, arguments=(256,), rounds=(4, 4))
 
 
-def test_a_case_becomes_a_record() -> None:
-    assert isinstance(Fixture(), Benchmark)
-    fixture, point = Fixture(), Point(curve="linear", axis="width", value=256.0)
+def test_a_case_becomes_a_record(stand_in: Any) -> None:
+    assert isinstance(stand_in, Benchmark)
+    point = Point(curve="linear", axis="width", value=256.0)
     ratios = (Ratio(peer="another", median=2.0, low=1.0, high=3.0),)
-    record = run_case(fixture, replace(CASE, point=point, pipeline=True), ratios=ratios)
-    assert StageRecord.from_dict(fixture.extra_info["record"]) == record
-    assert fixture.group == "adapter"
-    assert len(fixture.stats.stats.data) == 4
+    record = run_case(stand_in, replace(CASE, point=point, pipeline=True), ratios=ratios)
+    assert StageRecord.from_dict(stand_in.extra_info["record"]) == record
+    assert stand_in.group == "adapter"
+    assert len(stand_in.stats.stats.data) == 4
     assert (record.stage, record.case, record.device, record.images) == ("adapter", "linear", DEVICE, 8)
     assert (record.sizes, record.point, record.ratios, record.pipeline) == ({"width": 256}, point, ratios, True)
     assert record.parameters == 256 * 257  # of modules that share it, counted once
@@ -73,16 +48,15 @@ def test_weights_of_frozen_layers_count_though_they_are_buffers() -> None:
     assert Work(call=int, images=1, sizes={}, modules=(layer,)).parameters == 9 * 16 + 17 * 4
 
 
-def test_memory_may_be_left_out() -> None:
+def test_memory_may_be_left_out(stand_in: Any) -> None:
     BUILT.clear()
-    assert run_case(Fixture(), replace(CASE, memory=False)).peak_mib is None
+    assert run_case(stand_in, replace(CASE, memory=False)).peak_mib is None
     assert BUILT == [256]
 
 
-def test_rounds_fill_the_time_within_their_bounds() -> None:
-    fixture = Fixture()
-    run_case(fixture, replace(CASE, memory=False, rounds=(3, 12), seconds=60.0))
-    assert len(fixture.stats.stats.data) == 12
+def test_rounds_fill_the_time_within_their_bounds(stand_in: Any) -> None:
+    run_case(stand_in, replace(CASE, memory=False, rounds=(3, 12), seconds=60.0))
+    assert len(stand_in.stats.stats.data) == 12
 
 
 def test_ids_tell_cases_apart() -> None:
