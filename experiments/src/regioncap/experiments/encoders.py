@@ -88,6 +88,9 @@ class PhotoEncodersSource:
     trained on the data set."""
 
     image: EntityRegionsConfig | GridEncoderConfig = field(default_factory=EntityRegionsConfig)
+    """Where regions come from, and the image vector unless `whole` gives it."""
+    whole: GridEncoderConfig | None = None
+    """Where the image vector comes from, if not from `image`: the mean of that grid's cells."""
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     head: ClipHeadConfig = field(default_factory=ClipHeadConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
@@ -106,8 +109,11 @@ class PhotoEncodersSource:
         ) -> tuple[ClipHead, Float[Tensor, "n D"]]:
             return cross_fit(pooled, text, dim=dim, head=self.head, contrastive=self.contrastive, folds=self.folds)
 
-        image, text = self.image.build(), self.text.build()
-        own = self.image.key if isinstance(self.image, EntityRegionsConfig) else self.image
+        image: ImageEncoder = self.image.build()
+        text = self.text.build()
+        own = self.image.key if isinstance(self.image, EntityRegionsConfig) else str(self.image)
+        if self.whole is not None:
+            image, own = CompositeEncoder(self.whole.build(), image), f"{self.whole} {own}"
         return Encoders(image=image, text=text, keywords=text, fit_head=fit_head, key=f"{own} {self.text}")
 
 
@@ -158,7 +164,7 @@ def cross_fit(
     The heads of the folds share the full head's text side, frozen, so that all embed into one space.
     Image i belongs to fold i mod `folds`.
     """
-    full = head.build(pooled.shape[-1], text.shape[-1], dim)
+    full = _seeded(head, pooled, text, dim, contrastive.seed)
     train_clip_head(full, pooled, text, contrastive)
     offsets = torch.zeros(len(pooled), dim)
     with torch.no_grad():
@@ -166,13 +172,22 @@ def cross_fit(
     fold_of = torch.arange(len(pooled)) % folds
     for fold in range(folds):
         held_out = fold_of == fold
-        partial = head.build(pooled.shape[-1], text.shape[-1], dim)
+        partial = _seeded(head, pooled, text, dim, contrastive.seed)
         partial.text_projection.load_state_dict(full.text_projection.state_dict())
         partial.text_projection.requires_grad_(False)
         train_clip_head(partial, pooled[~held_out], text[~held_out], contrastive)
         with torch.no_grad():
             offsets[held_out] = partial.embed_image(pooled[held_out]) - seen[held_out]
     return full, offsets
+
+
+def _seeded(
+    head: ClipHeadConfig, pooled: Float[Tensor, "n G"], text: Float[Tensor, "n C T"], dim: int, seed: int
+) -> ClipHead:
+    """An untrained head, whatever was drawn before: made anew, what was prepared is the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return head.build(pooled.shape[-1], text.shape[-1], dim)
 
 
 def freeze(module: nn.Module) -> nn.Module:

@@ -7,7 +7,8 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -134,11 +135,21 @@ def prepare(
     captions = [caption for image in train_images for caption in image.captions]
     text = experiment.data.text
     tokenizer = experiment.vocabulary.tokenizer(captions, experiment.decoder.weights, numbers=text.numbers)
-    entities = entity_folder(data, cache) if _asks_for_phrases(experiment) else data.root
-    marked = marked_captions(experiment.banks, entities, train_images, text.learned)
-    phrases = boxed_phrases(experiment, entities, train_images)
-    key = _key(experiment, tokenizer, encoders.key, train, dev, train_images, dev_images, marked, phrases)
-    folder = cache / "prepared" / key
+
+    def said_of(asking: Experiment) -> tuple[Sequence[MarkedCaption], Phrases | None, Path]:
+        """What people said of the training images, as far as it is asked for, and the folder of what comes of it."""
+        entities = entity_folder(data, cache) if _asks_for_phrases(asking) else data.root
+        marked = marked_captions(asking.banks, entities, train_images, text.learned)
+        phrases = boxed_phrases(asking, entities, train_images)
+        key = _key(asking, tokenizer, encoders.key, train, dev, train_images, dev_images, marked, phrases)
+        return marked, phrases, cache / "prepared" / key
+
+    marked, phrases, folder = said_of(experiment)
+    if not (folder / _INDEX).exists() and not learns_keywords(experiment):
+        # An arm without words, alone: the study that it belongs to prepared the same with keyword heads beside it.
+        with suppress(DataError):
+            richer = said_of(replace(experiment, guidance=SemanticGuidanceConfig(retrieval="learned")))[-1]
+            folder = richer if (richer / _INDEX).exists() else folder
     if not (folder / _INDEX).exists():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from regioncap.decoder import FusedPrefixConfig, GatedWordBiasConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
-from regioncap.encoders import ClipHeadConfig, GridEncoderConfig, TextEncoderConfig
+from regioncap.encoders import ClipHeadConfig, GridEncoderConfig, StackedMapsConfig, TextEncoderConfig
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.data.caption_form import CaptionFormConfig
@@ -118,6 +118,17 @@ def photos_grid() -> Experiment:
     )
 
 
+def photos_best() -> Experiment:
+    """`photos` by the settings that caption photographs best (docs/quality.md).
+
+    The image vector is that of two ImageNet trunks that look at 320 pixels a side.
+    """
+    base = photos()
+    assert isinstance(base.encoders, PhotoEncodersSource)
+    whole = GridEncoderConfig(backbone=StackedMapsConfig(), image_size=320, precision="bfloat16")
+    return replace(base, preset="photos-best", encoders=replace(base.encoders, whole=whole))
+
+
 def coco_paper() -> Experiment:
     """Table 2 on COCO as the paper splits it, its text as sec. 4.2 has it: 30 epochs of 81,783 images, 64 a batch.
 
@@ -147,6 +158,7 @@ PRESETS: Mapping[str, Callable[[], Experiment]] = {
     "scenes": scenes,
     "photos": photos,
     "photos-grid": photos_grid,
+    "photos-best": photos_best,
     "paper": paper,
     "coco-paper": coco_paper,
     "flickr30k-paper": flickr30k_paper,

@@ -1,7 +1,13 @@
 """Image, region and text encoders of RegionCap (eqs. 1, 2 and 6)."""
 
 from regioncap.encoders.augment import AugmentConfig, augment
-from regioncap.encoders.backbones import Backbone, EfficientNetLite0Config, ResNetConfig, VitMapConfig
+from regioncap.encoders.backbones import (
+    Backbone,
+    EfficientNetLiteConfig,
+    ResNetConfig,
+    StackedMapsConfig,
+    VitMapConfig,
+)
 from regioncap.encoders.clip import ClipEncoder, ClipEncoderConfig
 from regioncap.encoders.clip_head import ClipHead, ClipHeadConfig
 from regioncap.encoders.clip_lora import ClipLoraConfig
@@ -41,7 +47,7 @@ from regioncap.encoders.detection import (
     train_detector,
     write_maps,
 )
-from regioncap.encoders.efficientnet_lite import EfficientNetLite0, load_efficientnet_lite0
+from regioncap.encoders.efficientnet_lite import EfficientNetLite, load_efficientnet_lite
 from regioncap.encoders.grid import GridEncoder, GridEncoderConfig
 from regioncap.encoders.image_encoder import ImageEncoder
 from regioncap.encoders.image_features import ImageFeatures
@@ -72,8 +78,8 @@ __all__ = [
     "DetectorTraining",
     "DetectorTrainingConfig",
     "EfficientNetFpnConfig",
-    "EfficientNetLite0",
-    "EfficientNetLite0Config",
+    "EfficientNetLite",
+    "EfficientNetLiteConfig",
     "FasterRcnnEncoder",
     "FasterRcnnEncoderConfig",
     "FeaturePyramid",
@@ -95,6 +101,7 @@ __all__ = [
     "RetrievalRecall",
     "SmallBertConfig",
     "SmallTrunkConfig",
+    "StackedMapsConfig",
     "TextEncoder",
     "TextEncoderConfig",
     "VitMapConfig",
@@ -103,7 +110,7 @@ __all__ = [
     "efficientnet_fpn",
     "info_nce",
     "load_detector",
-    "load_efficientnet_lite0",
+    "load_efficientnet_lite",
     "load_image",
     "read_image",
     "resnet50_c4",

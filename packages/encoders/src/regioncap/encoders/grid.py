@@ -4,10 +4,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regioncap.encoders.backbones import Backbone, EfficientNetLite0Config, ResNetConfig, VitMapConfig
+from regioncap.encoders.backbones import (
+    Backbone,
+    EfficientNetLiteConfig,
+    ResNetConfig,
+    StackedMapsConfig,
+    VitMapConfig,
+)
 from regioncap.encoders.cells import cell_regions, grid_boxes
 from regioncap.encoders.fast_linear import PRECISIONS, Precision
 from regioncap.encoders.image_features import ImageFeatures
@@ -18,16 +25,24 @@ from regioncap.encoders.images import load_image
 class GridEncoderConfig:
     """Which backbone a `GridEncoder` runs, and how."""
 
-    backbone: EfficientNetLite0Config | ResNetConfig | VitMapConfig = field(default_factory=EfficientNetLite0Config)
+    backbone: EfficientNetLiteConfig | ResNetConfig | VitMapConfig | StackedMapsConfig = field(
+        default_factory=EfficientNetLiteConfig
+    )
     """The network that gives the feature map."""
     image_size: int = 224
-    """Side of the square images in pixels, a multiple of the backbone's stride; every cell becomes one region."""
+    """Side of the square images in pixels, a multiple of the backbone's stride; every cell becomes one region, unless
+    `cells` says otherwise."""
+    cells: int | None = None
+    """Cells on each side, to which a finer map is averaged: a larger picture shows more at no more regions. None: as
+    many as the map has."""
     precision: Precision = "float32"
     """What the backbone computes in, int8 for vision transformers alone; features are float32 in any case."""
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
             raise ValueError(f"encoder.image_size must be at least 1, got {self.image_size}")
+        if self.cells is not None and self.cells < 1:
+            raise ValueError(f"encoder.cells must be at least 1, or None, got {self.cells}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"encoder.precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
@@ -42,7 +57,8 @@ class GridEncoder(nn.Module):
 
     Regions are in reading order, their boxes tile the image, their scores are 1 and all are valid. `pooled` is their
     mean, which is the vector that a convolutional backbone's own classifier was trained on. The backbone is frozen. B
-    images, N = (S / stride)^2 regions, R = G channels. Raises ValueError for images of another size than the config's.
+    images, N = (S / stride)^2 or `cells`^2 regions, R = G channels. Raises ValueError for images of another size than
+    the config's.
     """
 
     def __init__(self, config: GridEncoderConfig) -> None:
@@ -53,6 +69,13 @@ class GridEncoder(nn.Module):
         if config.image_size % stride:
             raise ValueError(f"encoder.image_size must be a positive multiple of {stride}, got {config.image_size}")
         side = config.image_size // stride
+        if config.cells is not None:
+            if config.cells > side:
+                raise ValueError(
+                    f"encoder.cells must be at most the {side} that an image of {config.image_size} pixels has on each "
+                    f"side, got {config.cells}: give a larger encoder.image_size"
+                )
+            side = config.cells
         self.register_buffer("cells", grid_boxes(side, side), persistent=False)
         self.cells: Float[Tensor, "N 4"]
 
@@ -93,9 +116,19 @@ class GridEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """Encode images in [0, 1] RGB."""
+        feature_map = self._map(images)
+        pooled = feature_map.mean((2, 3))
+        if self.config.cells is not None:
+            feature_map = F.adaptive_avg_pool2d(feature_map, self.config.cells)
+        features = feature_map.flatten(2).transpose(1, 2).contiguous()  # B N R
+        return ImageFeatures(pooled=pooled, regions=cell_regions(features, self.cells.expand(len(images), -1, -1)))
+
+    @torch.no_grad()
+    def pool(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B G"]:
+        """Return the image vectors alone, for a `CompositeEncoder` whose regions come from elsewhere."""
+        return self._map(pixels).mean((2, 3))
+
+    def _map(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C Y X"]:
         if images.shape[-1] != self.image_size:
             raise ValueError(f"images are {images.shape[-1]} pixels wide, the encoder wants {self.image_size}")
-        features = self.backbone(images).flatten(2).transpose(1, 2).contiguous()  # B N R
-        return ImageFeatures(
-            pooled=features.mean(1), regions=cell_regions(features, self.cells.expand(len(images), -1, -1))
-        )
+        return self.backbone(images)

