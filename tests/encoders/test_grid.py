@@ -93,3 +93,22 @@ def test_any_backbone_gives_regions(clip_folder):
     seen = encoder(torch.rand(2, 3, 64, 64))
     assert seen.regions.features.shape == (2, encoder.regions_per_image, encoder.region_dim) == (2, 16, 32)
     torch.testing.assert_close(seen.pooled, seen.regions.features.mean(1))
+
+
+def test_coarser_cells_are_means_of_finer_ones(images):
+    fine, coarse = SMALL.build()(images), replace(SMALL, cells=1).build()(images)
+    assert coarse.regions.features.shape == (3, 1, 1280)
+    torch.testing.assert_close(coarse.regions.features[:, 0], fine.regions.features.mean(1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(coarse.pooled, fine.pooled)
+    assert coarse.regions.boxes[0].tolist() == [[0.0, 0.0, 1.0, 1.0]]
+
+
+def test_the_image_vector_alone(images):
+    encoder = SMALL.build()
+    assert torch.equal(encoder.pool(images), encoder(images).pooled)
+
+
+@pytest.mark.parametrize(("cells", "says"), [(0, "at least 1"), (4, "at most the 3")])
+def test_cells_that_cannot_be(cells, says):
+    with pytest.raises(ValueError, match=says):
+        replace(SMALL, cells=cells).build()

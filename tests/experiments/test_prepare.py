@@ -13,7 +13,7 @@ from regioncap.experiments.config import Experiment, VocabularyConfig
 from regioncap.experiments.data.dataset import CaptionData, CaptionedImage, DataError
 from regioncap.experiments.encoders import Encoders
 from regioncap.experiments.prepare import Prepared, dev_split, open_prepared, prepare
-from regioncap.guidance import detail_words
+from regioncap.guidance import NoGuidanceConfig, detail_words
 
 PLANTED = "a zyzzyva under a quokka at dawn"
 
@@ -151,6 +151,16 @@ def test_what_only_training_reads_is_not_prepared_anew(
 ) -> None:
     other = replace(tiny, seed=9, train=replace(tiny.train, steps=7))
     assert prepare(other, data, replace(built, fit_head=never), cache).folder == prepared.folder
+
+
+def test_an_arm_without_words_shares_what_its_study_prepared(
+    tiny: Experiment, data: CaptionData, built: Encoders, prepared: Prepared, cache: Path, tmp_path: Path
+) -> None:
+    baseline = replace(tiny, guidance=NoGuidanceConfig())
+    assert prepare(baseline, data, replace(built, fit_head=never), cache).folder == prepared.folder
+    alone = prepare(baseline, data, built, tmp_path)
+    assert alone.folder != prepared.folder
+    assert alone.supervision is None
 
 
 def test_preparation_that_dies_midway_is_never_taken_for_complete(

@@ -161,8 +161,9 @@ def cross_fit(
 ) -> tuple[ClipHead, Float[Tensor, "n D"]]:
     """A head fitted on all of train, and per training image (embedding by a head that never saw it) - (by this one).
 
-    The heads of the folds share the full head's text side, frozen, so that all embed into one space.
-    Image i belongs to fold i mod `folds`.
+    The heads of the folds share the full head's text side, frozen, so that all embed into one space, but start from
+    weights of their own: the text side came to fit those that the full head started from, and with them what it
+    learned by heart. Image i belongs to fold i mod `folds`.
     """
     full = _seeded(head, pooled, text, dim, contrastive.seed)
     train_clip_head(full, pooled, text, contrastive)
@@ -172,7 +173,7 @@ def cross_fit(
     fold_of = torch.arange(len(pooled)) % folds
     for fold in range(folds):
         held_out = fold_of == fold
-        partial = _seeded(head, pooled, text, dim, contrastive.seed)
+        partial = _seeded(head, pooled, text, dim, contrastive.seed + 1 + fold)
         partial.text_projection.load_state_dict(full.text_projection.state_dict())
         partial.text_projection.requires_grad_(False)
         train_clip_head(partial, pooled[~held_out], text[~held_out], contrastive)

@@ -78,7 +78,7 @@ class EfficientNetLite(nn.Module):
         """Return what the first block reads, at stride 2, for whoever wants the maps between `blocks`."""
         return _relu6(self.stem((images * 255.0 - 127.0) / 128.0))
 
-    def last_map(self, x: Float[Tensor, "B 320 Y X"]) -> Float[Tensor, "B 1280 Y X"]:
+    def last_map(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B 1280 Y X"]:
         """Return the feature map from the last block's output."""
         return _relu6(self.head(x))
 
