@@ -25,6 +25,7 @@ STAGES = {
     "baseline": {"graph", "guidance", *WAYS},
     "+graph": {"guidance", *WAYS},
     "+graph+guidance": set(),
+    "+guidance": {"graph"},
     "scene words": {"guidance"},
     "detail words": {"guidance"},
     "shuffled guidance": {"guidance"},
@@ -64,6 +65,7 @@ def test_rows_of_the_tables_add_one_stage_at_a_time() -> None:
     row = {name: arm.make(full) for name, arm in ARMS.items()}
     assert {key.split(".")[0] for key in differences(row["+graph"], row["baseline"])} == {"graph"}
     assert {key.split(".")[0] for key in differences(row["+graph+guidance"], row["+graph"])} == {"guidance", *WAYS}
+    assert {key.split(".")[0] for key in differences(row["+guidance"], row["baseline"])} == {"guidance", *WAYS}
     assert {key.split(".")[0] for key in differences(row["words as vectors"], row["+graph"])} == {"guidance"}
     assert {key.split(".")[0] for key in differences(row["clipcap transformer"], row["clipcap"])} == {"prefix"}
     assert differences(row["random edges"], row["+graph"]) == {"graph.metric"}

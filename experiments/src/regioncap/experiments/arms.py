@@ -51,6 +51,11 @@ def without_guidance(base: Experiment) -> Experiment:
     return replace(_by(base), guidance=NoGuidanceConfig())
 
 
+def without_graph(base: Experiment) -> Experiment:
+    """Words, no relations: what is left of the full captioner if the graph goes."""
+    return replace(base, graph=NoGraphConfig())
+
+
 def baseline(base: Experiment) -> Experiment:
     """Global vector and regions, no relations, no words: row 1 of Tables 5 and 6."""
     return replace(without_guidance(base), graph=NoGraphConfig())
@@ -162,6 +167,7 @@ ARMS: Mapping[str, Arm] = {
     "baseline": Arm(make=baseline, against="clipcap", says="global vector and regions"),
     "+graph": Arm(make=without_guidance, against="baseline", says="baseline with KNN graph and graph attention"),
     "+graph+guidance": Arm(make=full, against="+graph", says="+graph with scene and detail guidance"),
+    "+guidance": Arm(make=without_graph, against="baseline", says="baseline with scene and detail guidance, no graph"),
     "scene words": Arm(make=scene_words, against="+graph", says="+graph with guidance of the whole picture alone"),
     "detail words": Arm(make=detail_words, against="+graph", says="+graph with guidance of the regions alone"),
     "shuffled guidance": Arm(
