@@ -35,6 +35,16 @@ def test_extremes_are_those_of_the_captions_shown(runs: tuple[Run, Run], metric:
     assert gain(runs, ranked[0], metric) == new[ranked[0]] - old[ranked[0]]
 
 
+def test_best_and_worst_are_the_last_run_s(runs: tuple[Run, Run]) -> None:
+    scores = runs[1].seeds[0].scores.of("CIDEr")
+    ranked = sorted(runs[1].names, key=lambda name: scores[name])
+    for asked in (runs, runs[1:]):
+        assert choose(asked, order="worst", metric="CIDEr", count=4, seed=0).images == tuple(ranked[:4])
+        best = choose(asked, order="best", metric="CIDEr", count=4, seed=0)
+        assert best.images == tuple(ranked[::-1][:4])
+        assert best.says.startswith("Best CIDEr of new among 30 images")
+
+
 def test_what_cannot_be_chosen_is_refused(
     runs: tuple[Run, Run], invent_runs: Callable[..., Path], tmp_path: Path
 ) -> None:

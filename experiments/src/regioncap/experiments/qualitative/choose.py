@@ -8,7 +8,7 @@ import numpy as np
 
 from regioncap.experiments.comparing.runs import Run
 
-Order = Literal["random", "gain", "loss", "change"]
+Order = Literal["random", "gain", "loss", "change", "best", "worst"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ def choose(runs: Sequence[Run], *, order: Order, metric: str, count: int, seed: 
     """At most `count` images of those that all runs captioned.
 
     `random` draws them; `gain` and `loss` take where the last run gains or loses most `metric` over the first, and
-    `change` takes half of each, gains first. Scores are those of the captions shown: each run's first seed.
+    `change` takes half of each, gains first; `best` and `worst` go by the last run's own `metric`. Scores are those of the captions shown: each run's first seed.
     Raises ValueError if the runs are of different images, or an order that compares is asked of one run.
     """
     names = runs[0].names
@@ -35,6 +35,13 @@ def choose(runs: Sequence[Run], *, order: Order, metric: str, count: int, seed: 
         drawn = np.random.default_rng(seed).permutation(len(names))[:count]
         says = f"{min(count, len(names))} of {len(names):,} images drawn at random (seed {seed})"
         return Choice(images=tuple(names[at] for at in drawn), says=says)
+    if order in ("best", "worst"):
+        scores = np.array([_score(runs[-1], name, metric) for name in names])
+        ranked = np.argsort(-scores if order == "best" else scores, kind="stable")[:count]
+        says = (
+            f"{order.capitalize()} {metric} of {runs[-1].name} among {len(names):,} images: extremes, not typical ones"
+        )
+        return Choice(images=tuple(names[at] for at in ranked.tolist()), says=says)
     if len(runs) == 1:
         raise ValueError(f"--order {order} compares two runs, and one was named; name another, or take --order random")
     gains = np.array([gain(runs, name, metric) for name in names])
@@ -51,5 +58,8 @@ def choose(runs: Sequence[Run], *, order: Order, metric: str, count: int, seed: 
 
 def gain(runs: Sequence[Run], image: str, metric: str) -> float:
     """How much the last run's shown caption scores above the first run's, as a fraction."""
-    last, first = (run.seeds[0].scores.per_image[image] for run in (runs[-1], runs[0]))
-    return last[metric] - first[metric]
+    return _score(runs[-1], image, metric) - _score(runs[0], image, metric)
+
+
+def _score(run: Run, image: str, metric: str) -> float:
+    return run.seeds[0].scores.per_image[image][metric]

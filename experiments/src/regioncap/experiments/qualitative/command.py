@@ -20,7 +20,8 @@ class FiguresOptions:
     out: tuple[Path, ...] = (Path("captions.png"),)
     """Files to write: .png, .pdf or .svg."""
     order: Order = "random"
-    """random; gain or loss: where the last run gains or loses most over the first; change: half of each."""
+    """random; gain or loss: where the last run gains or loses most over the first; change: half of each; best or worst:
+    by the last run's own scores."""
     count: int = 6
     """Images."""
     seed: int = 0
