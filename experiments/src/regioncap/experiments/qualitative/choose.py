@@ -24,7 +24,8 @@ def choose(runs: Sequence[Run], *, order: Order, metric: str, count: int, seed: 
     """At most `count` images of those that all runs captioned.
 
     `random` draws them; `gain` and `loss` take where the last run gains or loses most `metric` over the first, and
-    `change` takes half of each, gains first; `best` and `worst` go by the last run's own `metric`. Scores are those of the captions shown: each run's first seed.
+    `change` takes half of each, gains first; `best` and `worst` go by the last run's own `metric`. Scores are those of
+    the captions shown: each run's first seed.
     Raises ValueError if the runs are of different images, or an order that compares is asked of one run.
     """
     names = runs[0].names
