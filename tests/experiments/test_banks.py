@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -89,6 +90,19 @@ def test_limits_hold_for_both_sources(words: Words, folder: Path, train: list[Ca
         assert (len(scene), len(detail)) == (1, 2)
         with pytest.raises(ValueError, match="stands 9 times"):
             words(replace(config, min_count=9), folder, train)
+
+
+@pytest.mark.parametrize("source", ["captions", "phrases"])
+def test_forms_of_verbs_join_the_scene_words_where_asked_for(
+    words: Words, folder: Path, train: list[CaptionedImage], source: Literal["captions", "phrases"]
+) -> None:
+    named = KeywordBanksConfig(source=source, min_count=1)
+    (scene, detail), (more, same) = (
+        words(config, folder, train) for config in (named, replace(named, activities="verbs"))
+    )
+    assert more == scene | {"runs": 1}
+    assert same == detail
+    assert len(words(replace(named, activities="verbs", max_scene=1), folder, train)[0]) == 1
 
 
 def test_many_words_are_embedded_in_parts_and_stay_in_order(

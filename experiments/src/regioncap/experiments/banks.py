@@ -13,7 +13,7 @@ from regioncap.encoders import ClipText, ImageTextHead, TextEncoder
 from regioncap.experiments.data.dataset import CaptionedImage
 from regioncap.experiments.data.entity_phrases import read_marked_captions
 from regioncap.experiments.progress import track
-from regioncap.guidance import KeywordBank, MarkedCaption, detail_words, phrase_words, scene_words
+from regioncap.guidance import KeywordBank, MarkedCaption, action_words, detail_words, phrase_words, scene_words
 
 EMBEDDED_AT_ONCE = 1024
 """Words between two steps of the progress bar."""
@@ -26,6 +26,9 @@ class KeywordBanksConfig:
     source: Literal["captions", "phrases"] = "captions"
     """What tells scene from detail words: `captions`, by part of speech; `phrases`, the marks of entities.jsonl in
     data.root, whose `scene` phrases make the scene bank and all others the detail bank."""
+    activities: Literal["lexicon", "verbs"] = "lexicon"
+    """Which activities the scene bank holds: those that the lexicon names ("running", "soccer"), or beside them every
+    form of a verb that captions have ("jumps", "wearing")."""
     min_count: int = 10
     """Words that fewer captions hold stay out."""
     max_scene: int = 300
@@ -36,6 +39,8 @@ class KeywordBanksConfig:
     def __post_init__(self) -> None:
         if self.source not in ("captions", "phrases"):
             raise ValueError(f"banks.source must be captions or phrases, got {self.source!r}")
+        if self.activities not in ("lexicon", "verbs"):
+            raise ValueError(f"banks.activities must be lexicon or verbs, got {self.activities!r}")
         for name in ("min_count", "max_scene", "max_detail"):
             if getattr(self, name) < 1:
                 raise ValueError(f"banks.{name} must be at least 1, got {getattr(self, name)}")
@@ -76,6 +81,11 @@ def build_banks(
     else:
         scene = scene_words(captions, min_count=config.min_count, limit=config.max_scene)
         detail = detail_words(captions, min_count=config.min_count, limit=config.max_detail)
+    if config.activities == "verbs":
+        actions = action_words(captions, min_count=config.min_count, limit=config.max_scene)
+        both = {**scene, **{word: count for word, count in actions.items() if word not in detail}}
+        ranked = sorted(both.items(), key=lambda item: (-item[1], item[0]))
+        scene = dict(ranked[: config.max_scene])
 
     def encode(words: Sequence[str]) -> Float[Tensor, "W D"]:
         parts = [words[start : start + EMBEDDED_AT_ONCE] for start in range(0, len(words), EMBEDDED_AT_ONCE)]

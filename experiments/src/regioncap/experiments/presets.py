@@ -126,7 +126,16 @@ def photos_best() -> Experiment:
     base = photos()
     assert isinstance(base.encoders, PhotoEncodersSource)
     whole = GridEncoderConfig(backbone=StackedMapsConfig(), image_size=320, precision="bfloat16")
-    return replace(base, preset="photos-best", encoders=replace(base.encoders, whole=whole))
+    training = KeywordTrainingConfig(
+        heads=KeywordHeadsConfig(hidden=1024), epochs=8, learning_rate=1e-3, weight_decay=0.05
+    )
+    return replace(
+        base,
+        preset="photos-best",
+        encoders=replace(base.encoders, whole=whole),
+        banks=replace(base.banks, activities="verbs", max_scene=600),
+        keywords=replace(base.keywords, training=training),
+    )
 
 
 def coco_paper() -> Experiment:

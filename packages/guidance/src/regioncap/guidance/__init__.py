@@ -1,5 +1,6 @@
 """Multi-scale semantic guidance: keyword banks, scene words for an image, detail words for its regions."""
 
+from regioncap.guidance.actions import action_words
 from regioncap.guidance.bank import BankError, KeywordBank
 from regioncap.guidance.caption_words import caption_words
 from regioncap.guidance.chosen import ChosenWords
@@ -54,6 +55,7 @@ __all__ = [
     "SparseShares",
     "StandardisedSimilarity",
     "Steering",
+    "action_words",
     "caption_words",
     "detail_words",
     "fold_of",
