@@ -127,7 +127,7 @@ def photos_best() -> Experiment:
     assert isinstance(base.encoders, PhotoEncodersSource)
     whole = GridEncoderConfig(backbone=StackedMapsConfig(), image_size=320, precision="bfloat16")
     training = KeywordTrainingConfig(
-        heads=KeywordHeadsConfig(hidden=1024), epochs=8, learning_rate=1e-3, weight_decay=0.05
+        heads=KeywordHeadsConfig(hidden=1024), keys="learned", epochs=8, learning_rate=1e-3, weight_decay=0.05
     )
     return replace(
         base,

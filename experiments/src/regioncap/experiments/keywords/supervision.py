@@ -1,7 +1,7 @@
 """Keyword heads of a study: fitted once on its training images, cross-fitted, kept with what its arms share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -64,16 +64,13 @@ def fit_keyword_heads(
         regions=None if phrases is None else region_shares(train, phrases, detail_bank),
     )
     teacher = KeywordTeacher(config, lambda rows: inputs_of(train.images(rows)), targets, (scene_bank, detail_bank))
-    everything = torch.arange(len(images))
-    fold = fold_of(everything, config.folds)
     if len(images) <= config.folds:
         raise ValueError(
             f"keywords.folds is {config.folds}, but there are {len(images)} training images: every fold must leave "
             "some to learn from"
         )
-    parts = [*((fold != number).nonzero()[:, 0] for number in range(config.folds)), everything]
-    taught = [teacher.teach(rows) for rows in track(parts, description="teach keyword heads", total=len(parts))]
-    return KeywordSupervision(heads=taught[-1], folds=tuple(taught[:-1]), shares=teacher.shares)
+    whole, *folds = track(teacher.teach_all(), description="teach keyword heads", total=config.folds + 1)
+    return KeywordSupervision(heads=whole, folds=tuple(folds), shares=teacher.shares)
 
 
 def save_supervision(supervision: KeywordSupervision, folder: Path) -> None:
@@ -82,9 +79,8 @@ def save_supervision(supervision: KeywordSupervision, folder: Path) -> None:
     for number, heads in enumerate((*supervision.folds, supervision.heads)):
         save_file(heads.state_dict(), folder / f"heads{number}.safetensors")
     shares = supervision.shares
-    save_file(
-        {"scene": shares.scene, "detail": shares.detail, "regions": shares.regions}, folder / "shares.safetensors"
-    )
+    tensors = {field.name: getattr(shares, field.name) for field in fields(shares)}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / "shares.safetensors")
 
 
 def load_supervision(

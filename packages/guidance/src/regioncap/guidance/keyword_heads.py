@@ -20,7 +20,7 @@ BOX_CHANNELS = 8
 class KeywordQueries:
     """Where in text space the words of an image lie. B images, N regions, E width of a bank.
 
-    The log-odds of word w are those of how frequent it is plus q . e_w / sqrt(E), see `LearnedScores`.
+    The log-odds of word w are those of how frequent it is plus q . k_w / sqrt(E), see `LearnedScores`.
     """
 
     scene: Float[Tensor, "B Es"]

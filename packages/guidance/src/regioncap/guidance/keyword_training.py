@@ -1,9 +1,9 @@
 """Teaching keyword heads by the words of training captions, and of the phrases of human boxes."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -29,6 +29,9 @@ class KeywordTrainingConfig:
     """How keyword heads are taught."""
 
     heads: KeywordHeadsConfig = field(default_factory=KeywordHeadsConfig)
+    keys: Literal["text", "learned"] = "text"
+    """Where in text space a word is looked for: where the text encoder has it, or where it is `learned` to tell it from
+    others best. Words that are added later lie where the text encoder has them."""
     epochs: int = 4
     """Passes over the training images."""
     batch_size: int = 64
@@ -44,6 +47,8 @@ class KeywordTrainingConfig:
     """Of the weights, the order of images and dropout."""
 
     def __post_init__(self) -> None:
+        if self.keys not in ("text", "learned"):
+            raise ValueError(f"keywords.keys must be text or learned, got {self.keys!r}")
         for name, least in (("epochs", 1), ("batch_size", 1), ("folds", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"keywords.{name} must be at least {least}, got {getattr(self, name)}")
@@ -55,11 +60,15 @@ class KeywordTrainingConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KeywordShares:
-    """How frequent each word is in training: what the heads' evidence is added to."""
+    """How frequent each word is in training, to which the heads' evidence is added, and where heads look for it."""
 
     scene: Float[Tensor, " Ws"]
     detail: Float[Tensor, " Wd"]
     regions: Float[Tensor, " Wd"]
+    scene_keys: Float[Tensor, "Ws E"] | None = None
+    """Where words of the scene bank have been learned to lie; None for where the text encoder has them."""
+    detail_keys: Float[Tensor, "Wd F"] | None = None
+    """The same for the detail bank, of images and of regions."""
 
     @classmethod
     def of(
@@ -93,24 +102,60 @@ class KeywordTeacher:
         some = torch.arange(len(targets.scene))[:: max(1, len(targets.scene) // CALIBRATION_IMAGES)]
         self._some = read(some)
         regions = self._some.valid.sum(1).float().mean().item()
-        self.shares = KeywordShares.of(targets, len(banks[0]), len(banks[1]), regions)
+        self._shares = KeywordShares.of(targets, len(banks[0]), len(banks[1]), regions)
         self._scene, self._detail, self._regions = (LearnedScores(bank) for bank in (*banks, banks[1]))
+        self._regions.keys = self._detail.keys
         for scores, shares in zip(
             (self._scene, self._detail, self._regions),
-            (self.shares.scene, self.shares.detail, self.shares.regions),
+            (self._shares.scene, self._shares.detail, self._shares.regions),
             strict=True,
         ):
             scores.set_shares(shares)
 
-    def teach(self, rows: Int[Tensor, " n"], report: Report = lambda epoch, losses: None) -> KeywordHeads:
-        """Heads fitted on the images in `rows`, in evaluation mode. The caller's random state stays as it was."""
+    @property
+    def shares(self) -> KeywordShares:
+        """How frequent words are, and their keys as far as they have been learned by now."""
+        if self.config.keys == "text":
+            return self._shares
+        return replace(self._shares, scene_keys=self._scene.keys.clone(), detail_keys=self._detail.keys.clone())
+
+    def teach_all(self) -> Iterator[KeywordHeads]:
+        """Heads for new images, then those of each fold, which did not see its images.
+
+        Heads of folds look for words where those for new images learned to, or a word would lie elsewhere for each of
+        them. They start from weights of their own: the keys came to fit those that the first ones started from, and
+        with them what these learned by heart.
+        """
+        everything = torch.arange(len(self.targets.scene))
+        fold = fold_of(everything, self.config.folds)
+        yield self.teach(everything, learn_keys=self.config.keys == "learned")
+        for number in range(self.config.folds):
+            yield self.teach((fold != number).nonzero()[:, 0], start=number + 1)
+
+    def teach(
+        self,
+        rows: Int[Tensor, " n"],
+        report: Report = lambda epoch, losses: None,
+        *,
+        learn_keys: bool = False,
+        start: int = 0,
+    ) -> KeywordHeads:
+        """Heads fitted on the images in `rows`, in evaluation mode. The caller's random state stays as it was.
+
+        `learn_keys` moves the keys with them, for all heads taught later; each `start` has first weights of its own.
+        """
         config = self.config
+        keys = [self._scene.keys, self._detail.keys] if learn_keys else []
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(config.seed)
+            torch.manual_seed(config.seed + start)
             pooled, regions = self._some.pooled.shape[-1], self._some.regions.shape[-1]
             heads = config.heads.build(pooled, regions, *self._banks)
             heads.calibrate(self._some)
-            optimizer = torch.optim.AdamW(heads.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+            groups = [
+                {"params": [*heads.parameters()], "weight_decay": config.weight_decay},
+                {"params": [key.requires_grad_() for key in keys], "weight_decay": 0.0},
+            ]
+            optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
             batches = max(1, len(rows) // config.batch_size)
             total = batches * config.epochs
             schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
@@ -126,6 +171,8 @@ class KeywordTeacher:
                     for name, loss in losses.items():
                         sums[name] = sums.get(name, 0.0) + loss.item() / batches
                 report(epoch, sums)
+        for key in keys:
+            key.requires_grad_(False)
         return heads.eval().requires_grad_(False)
 
     def _losses(self, heads: KeywordHeads, batch: Int[Tensor, "B"]) -> dict[str, Float[Tensor, ""]]:

@@ -14,16 +14,19 @@ from regioncap.guidance.similarity import centred
 class LearnedScores(nn.Module):
     """Log-odds that a caption holds a word.
 
-        s_w(q) = log( p_w / (1 - p_w) ) + q . e_w / sqrt(E)
+        s_w(q) = log( p_w / (1 - p_w) ) + q . k_w / sqrt(E)
     p_w is the share of training captions (for regions: phrases) with the word; the second term, the gain, is what the
-    image adds to it. Heads and bank words meet as in `StandardisedSimilarity`: e_w are the bank's vectors less their
-    mean, of norm sqrt(E). A frequent hub has its lead in p_w, where it belongs, and the gain is free of it.
+    image adds to it. Heads and bank words meet as in `StandardisedSimilarity`: `words` are the bank's vectors e_w less
+    their mean, of norm sqrt(E). A frequent hub has its lead in p_w, where it belongs, and the gain is free of it. The
+    keys k_w, by which words are found, are the same vectors, or where teaching the heads has moved them (`set_keys`).
 
-    The bank is frozen and saved apart; the log-odds of p_w are a buffer. Words that were added since
-    (`KeywordBank.with_words`) count as frequent as the rarest. W words, E width, Q queries, k chosen words.
+    The bank is frozen and saved apart; keys and the log-odds of p_w are buffers. Words that were added since
+    (`KeywordBank.with_words`) count as frequent as the rarest and lie where the text encoder has them. W words, E
+    width, Q queries, k chosen words.
     """
 
     words: Tensor
+    keys: Tensor
     seen: Tensor
     prior: Tensor
 
@@ -32,6 +35,7 @@ class LearnedScores(nn.Module):
         seen = torch.tensor(bank.counts) > 0
         self.register_buffer("seen", seen, persistent=False)
         self.register_buffer("words", centred(bank.embeddings.detach().float(), seen), persistent=False)
+        self.register_buffer("keys", self.words.clone())
         self.register_buffer("prior", torch.zeros(len(bank)))
 
     @torch.no_grad()
@@ -39,9 +43,14 @@ class LearnedScores(nn.Module):
         """Say how large p_w is of each word."""
         self.prior.copy_(log_odds(shares))
 
+    @torch.no_grad()
+    def set_keys(self, keys: Float[Tensor, "W E"]) -> None:
+        """Say where heads that have learned it look for each word."""
+        self.keys.copy_(keys)
+
     def gains(self, queries: Float[Tensor, "*Q E"]) -> Float[Tensor, "*Q W"]:
         """What each query adds to each word's log-odds."""
-        return nn.functional.linear(queries.float() * gain_scale(self.words.shape[1]), self.words)
+        return nn.functional.linear(queries.float() * gain_scale(self.keys.shape[1]), self.keys)
 
     def all(self, queries: Float[Tensor, "*Q E"]) -> Float[Tensor, "*Q W"]:
         """s_w of every word."""
@@ -54,14 +63,16 @@ class LearnedScores(nn.Module):
 
     def scores(self, queries: Float[Tensor, "*Q E"], chosen: Int[Tensor, "*Q k"]) -> Float[Tensor, "*Q k"]:
         """s_w of the chosen words, in float32, differentiable in the queries."""
-        raw = (queries.float()[..., None, :] * self.words[chosen]).sum(-1)
-        return raw * gain_scale(self.words.shape[1]) + self.prior[chosen]
+        raw = (queries.float()[..., None, :] * self.keys[chosen]).sum(-1)
+        return raw * gain_scale(self.keys.shape[1]) + self.prior[chosen]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         stored = state_dict.get(f"{prefix}prior")
         if stored is not None and len(stored) == int(self.seen.sum()) < len(self.prior):
             added = stored.min().expand(len(self.prior) - len(stored))
             state_dict[f"{prefix}prior"] = torch.cat([stored, added])
+            keys = state_dict[f"{prefix}keys"]
+            state_dict[f"{prefix}keys"] = torch.cat([keys, self.words[len(keys) :].to(keys)])
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 

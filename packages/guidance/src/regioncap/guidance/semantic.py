@@ -129,7 +129,8 @@ class SemanticGuidance(nn.Module):
     def calibrate(self, g_train: Float[Tensor, "n D"], shares: KeywordShares | None = None) -> None:
         """Measure, over the training images' global vectors, how near each scene word is to any image.
 
-        `shares` say how frequent words are. Raises ValueError if they are missing where retrieval is learned.
+        `shares` say how frequent words are, and where keyword heads look for them. Raises ValueError if they are missing
+        where retrieval is learned.
         """
         if "scene" in self.config.scales:
             self.scene.calibrate(g_train)
@@ -140,10 +141,15 @@ class SemanticGuidance(nn.Module):
         if "scene" in self.config.scales:
             assert isinstance(self.scene.similarity, LearnedScores)
             self.scene.similarity.set_shares(shares.scene)
+            if shares.scene_keys is not None:
+                self.scene.similarity.set_keys(shares.scene_keys)
         if "detail" in self.config.scales:
             assert isinstance(self.detail.similarity, LearnedScores)
             self.detail.similarity.set_shares(shares.regions)
             self.image_detail.set_shares(shares.detail)
+            if shares.detail_keys is not None:
+                self.detail.similarity.set_keys(shares.detail_keys)
+                self.image_detail.set_keys(shares.detail_keys)
 
     def forward(
         self,
