@@ -14,6 +14,7 @@ from regioncap.guidance import (
     KeywordTargets,
     KeywordTeacher,
     KeywordTrainingConfig,
+    LearnedScores,
     RegionShares,
     SparseShares,
     fold_of,
@@ -153,6 +154,68 @@ def test_the_same_seed_gives_the_same_heads_and_leaves_the_callers_chance_alone(
         assert torch.equal(tensor, other.state_dict()[name]), name
     third = KeywordTeacher(replace(CONFIG, epochs=2, seed=1), world.read, world.targets(phrases=True), BANKS)
     assert not torch.equal(third.teach(torch.arange(20)).scene.weight, one.scene.weight)
+
+
+def test_keys_are_learned_once_and_lie_where_folds_look_too() -> None:
+    world = World()
+    config = replace(CONFIG, keys="learned", epochs=2)
+    teacher = KeywordTeacher(config, world.read, world.targets(phrases=True), BANKS)
+    text = LearnedScores(BANKS[0]).keys
+    taught = teacher.teach_all()
+    whole = next(taught)
+    keys = teacher.shares.scene_keys, teacher.shares.detail_keys
+    assert keys[0] is not None
+    assert not torch.equal(keys[0], text)
+    assert torch.equal(teacher._regions.keys, teacher._detail.keys)
+    folds = list(taught)
+    assert len(folds) == config.folds
+    for before, after in zip(keys, (teacher.shares.scene_keys, teacher.shares.detail_keys), strict=True):
+        assert torch.equal(before, after)
+        assert not after.requires_grad
+    first = whole.state_dict()["scene_hidden.1.weight"]
+    for fold in folds:  # from weights of their own
+        assert torch.nn.functional.cosine_similarity(fold.scene_hidden[1].weight, first).mean() < 0.5
+
+
+def test_keys_tell_words_apart_that_the_text_encoder_does_not() -> None:
+    world = World()
+    alike = tuple(replace(own, embeddings=torch.ones_like(own.embeddings) + 1e-3 * own.embeddings[:1]) for own in BANKS)
+    losses: dict[str, list[float]] = {"text": [], "learned": []}
+    for keys, found in losses.items():
+        teacher = KeywordTeacher(replace(CONFIG, keys=keys), world.read, world.targets(phrases=True), alike)
+        teacher.teach(
+            torch.arange(40), lambda _, values, found=found: found.append(values["scene"]), learn_keys=keys == "learned"
+        )
+    assert losses["learned"][-1] < 0.5 * losses["text"][-1]
+
+
+def test_folds_know_nothing_by_heart_of_images_they_never_saw() -> None:
+    """Planted: images and words are chance. By learned keys the heads of a fold must not hear of its images either."""
+    generator = torch.Generator().manual_seed(1)
+    images, words = 40, 30
+    pooled = torch.randn(images, 64, generator=generator)
+    said = [
+        {word: 1.0 for word in range(words) if torch.rand((), generator=generator) < 0.1 or word == row % words}
+        for row in range(images)
+    ]
+    boxes = torch.tensor([0.1, 0.1, 0.5, 0.5]).expand(images, 1, 4)
+
+    def read(rows: torch.Tensor) -> KeywordInputs:
+        valid = torch.ones(len(rows), 1, dtype=torch.bool)
+        return KeywordInputs(pooled=pooled[rows], regions=torch.zeros(len(rows), 1, R), boxes=boxes[rows], valid=valid)
+
+    shares = SparseShares.of(said)
+    targets = KeywordTargets(scene=shares, detail=shares, regions=None)
+    config = replace(CONFIG, heads=KeywordHeadsConfig(hidden=64, dropout=0.0), keys="learned", epochs=60)
+    teacher = KeywordTeacher(config, read, targets, (bank(words), bank(words)))
+    whole, *folds = teacher.teach_all()
+    rows = torch.arange(images)
+    with torch.no_grad():
+        seen = teacher._scene.gains(whole(read(rows)).scene)
+        unseen = teacher._scene.gains(held_out_queries(folds, fold_of(rows, 2), read(rows)).scene)
+    right = shares.dense(rows, words) > 0
+    assert seen[right].mean() - seen[~right].mean() > 3
+    assert abs(unseen[right].mean() - unseen[~right].mean()) < 0.5
 
 
 def test_shares_without_phrases_are_those_of_images_over_the_regions_of_each() -> None:

@@ -76,3 +76,28 @@ def test_a_state_fits_a_bank_with_added_words_which_are_as_rare_as_the_rarest() 
     assert torch.equal(grown.prior[:W], scores.prior)
     assert grown.prior[W] == scores.prior.min()
     torch.testing.assert_close(grown.words[:W], scores.words)
+
+
+def test_learned_keys_find_words_and_are_loaded_again() -> None:
+    scores = taught()
+    keys = torch.randn(W, E, generator=torch.Generator().manual_seed(5))
+    scores.set_keys(keys)
+    queries = torch.randn(3, E, generator=torch.Generator().manual_seed(6))
+    torch.testing.assert_close(scores.gains(queries), queries @ keys.T / E**0.5)
+    chosen = scores.nearest(queries, 2)
+    torch.testing.assert_close(scores.scores(queries, chosen), scores.all(queries).gather(1, chosen))
+    again = LearnedScores(bank(W, E))
+    again.load_state_dict(scores.state_dict())
+    assert torch.equal(again.keys, keys)
+    assert torch.equal(again.words, scores.words)
+
+
+def test_words_added_to_learned_keys_lie_where_the_text_encoder_has_them() -> None:
+    scores = taught()
+    scores.set_keys(torch.zeros(W, E))
+    known = bank(W, E)
+    larger = known.with_words(["new"], lambda words: torch.full((len(words), E), 2.0))
+    grown = LearnedScores(larger)
+    grown.load_state_dict(scores.state_dict())
+    assert not grown.keys[:W].any()
+    assert torch.equal(grown.keys[W:], grown.words[W:])

@@ -47,8 +47,6 @@ class KeywordTrainingConfig:
     """Of the weights, the order of images and dropout."""
 
     def __post_init__(self) -> None:
-        if self.keys not in ("text", "learned"):
-            raise ValueError(f"keywords.keys must be text or learned, got {self.keys!r}")
         for name, least in (("epochs", 1), ("batch_size", 1), ("folds", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"keywords.{name} must be at least {least}, got {getattr(self, name)}")

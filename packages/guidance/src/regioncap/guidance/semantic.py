@@ -129,7 +129,7 @@ class SemanticGuidance(nn.Module):
     def calibrate(self, g_train: Float[Tensor, "n D"], shares: KeywordShares | None = None) -> None:
         """Measure, over the training images' global vectors, how near each scene word is to any image.
 
-        `shares` say how frequent words are, and where keyword heads look for them. Raises ValueError if they are missing
+        `shares` say how frequent words are, and where keyword heads look for them. Raises ValueError without them
         where retrieval is learned.
         """
         if "scene" in self.config.scales:
