@@ -98,6 +98,7 @@ def test_presets_keep_the_kind_they_come_with():
         "scenes": ScenesSource,
         "photos": Flickr8kConfig,
         "photos-grid": Flickr8kConfig,
+        "photos-best": Flickr8kConfig,
         "paper": Flickr8kConfig,
         "coco-paper": CocoConfig,
         "flickr30k-paper": Flickr30kConfig,

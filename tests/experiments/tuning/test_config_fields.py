@@ -2,7 +2,7 @@ from dataclasses import is_dataclass, replace
 
 import pytest
 
-from regioncap.experiments.config_io import flatten
+from regioncap.experiments.config_io import flatten, to_dict
 from regioncap.experiments.presets import PRESETS, scenes
 from regioncap.experiments.tuning.config_fields import value_of, with_values
 
@@ -14,8 +14,10 @@ def test_every_field_is_read_and_set_by_its_name(preset: str) -> None:
         found = value_of(experiment, name)
         if is_dataclass(found):
             assert type(found).__name__ == value
+        elif isinstance(found, tuple):
+            assert str([to_dict(item) if is_dataclass(item) else item for item in found]) == value
         else:
-            assert str(list(found) if isinstance(found, tuple) else found) == str(value)
+            assert str(found) == str(value)
     assert with_values(experiment, {}) == experiment
 
 
