@@ -121,8 +121,8 @@ def photos_grid() -> Experiment:
 def photos_best() -> Experiment:
     """`photos` by the settings that caption photographs best (docs/quality.md); its best arm is `+guidance`.
 
-    The image vector is that of two ImageNet trunks that look at 320 pixels a side. Regions teach and find words, but are
-    no tokens of the prefix.
+    The image vector is that of two ImageNet trunks that look at 320 pixels a side. Words are found by regions, too, but
+    regions are no tokens of the prefix.
     """
     base = photos()
     assert isinstance(base.encoders, PhotoEncodersSource)
