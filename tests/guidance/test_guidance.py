@@ -281,6 +281,25 @@ def test_learned_retrieval_takes_the_words_that_heads_name(build, inputs):
     assert not guidance.detail_weights[~valid].any()
 
 
+def test_learned_keys_decide_which_words_are_found_at_every_scale(build, inputs):
+    _, g, regions, valid = inputs
+    generator = torch.Generator().manual_seed(4)
+    keys = {
+        "scene_keys": torch.randn(12, D, generator=generator),
+        "detail_keys": torch.randn(30, 10, generator=generator),
+    }
+    stage, asked = build(LEARNED).eval(), queries()
+    stage.calibrate(torch.randn(30, D), replace(SHARES, **keys))
+    found = stage.ranked(g, regions, valid, asked, count=3)
+    of_scene = asked.scene @ keys["scene_keys"].T / D**0.5
+    of_regions = asked.regions @ keys["detail_keys"].T / 10**0.5
+    best = of_regions.masked_fill(~valid[..., None], -torch.inf).amax(1)
+    of_image = asked.detail @ keys["detail_keys"].T / 10**0.5 + 0.5 * best
+    assert torch.equal(found.scene, of_scene.topk(3).indices)  # all words are equally frequent
+    assert torch.equal(found.regions[valid], of_regions.topk(3).indices[valid])
+    assert torch.equal(found.detail, of_image.topk(3).indices)
+
+
 def test_learned_retrieval_without_queries_or_shares_says_so(build, inputs):
     stage = build(LEARNED)
     with pytest.raises(ValueError, match="pass queries"):

@@ -12,9 +12,13 @@ from regioncap.experiments.keywords.supervision import fit_keyword_heads, load_s
 from regioncap.experiments.prepare import Prepared
 
 
-def test_what_is_saved_is_read_back(tiny: Experiment, prepared: Prepared, tmp_path: Path) -> None:
+@pytest.mark.parametrize("learned", [False, True])
+def test_what_is_saved_is_read_back(tiny: Experiment, prepared: Prepared, tmp_path: Path, learned: bool) -> None:
     assert prepared.supervision is not None
-    save_supervision(prepared.supervision, tmp_path)
+    banks = {"scene_keys": prepared.scene_bank, "detail_keys": prepared.detail_bank}
+    keys = {name: torch.rand_like(bank.embeddings) if learned else None for name, bank in banks.items()}
+    supervision = replace(prepared.supervision, shares=replace(prepared.supervision.shares, **keys))
+    save_supervision(supervision, tmp_path)
     again = load_supervision(
         tmp_path,
         tiny.keywords.training,
@@ -30,6 +34,9 @@ def test_what_is_saved_is_read_back(tiny: Experiment, prepared: Prepared, tmp_pa
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name])
     assert torch.equal(again.shares.regions, prepared.supervision.shares.regions)
+    for name, own in keys.items():
+        found = getattr(again.shares, name)
+        assert (found is None) if own is None else torch.equal(found, own)
 
 
 def test_what_a_training_image_is_told_does_not_depend_on_its_own_captions(

@@ -13,7 +13,15 @@ from regioncap.encoders import ClipText, ImageTextHead, TextEncoder
 from regioncap.experiments.data.dataset import CaptionedImage
 from regioncap.experiments.data.entity_phrases import read_marked_captions
 from regioncap.experiments.progress import track
-from regioncap.guidance import KeywordBank, MarkedCaption, action_words, detail_words, phrase_words, scene_words
+from regioncap.guidance import (
+    KeywordBank,
+    MarkedCaption,
+    action_words,
+    detail_words,
+    most_frequent,
+    phrase_words,
+    scene_words,
+)
 
 EMBEDDED_AT_ONCE = 1024
 """Words between two steps of the progress bar."""
@@ -84,8 +92,7 @@ def build_banks(
     if config.activities == "verbs":
         actions = action_words(captions, min_count=config.min_count, limit=config.max_scene)
         both = {**scene, **{word: count for word, count in actions.items() if word not in detail}}
-        ranked = sorted(both.items(), key=lambda item: (-item[1], item[0]))
-        scene = dict(ranked[: config.max_scene])
+        scene = most_frequent(both, "scene", min_count=config.min_count, limit=config.max_scene)
 
     def encode(words: Sequence[str]) -> Float[Tensor, "W D"]:
         parts = [words[start : start + EMBEDDED_AT_ONCE] for start in range(0, len(words), EMBEDDED_AT_ONCE)]

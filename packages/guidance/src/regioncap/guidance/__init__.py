@@ -2,7 +2,7 @@
 
 from regioncap.guidance.actions import action_words
 from regioncap.guidance.bank import BankError, KeywordBank
-from regioncap.guidance.caption_words import caption_words
+from regioncap.guidance.caption_words import caption_words, most_frequent
 from regioncap.guidance.chosen import ChosenWords
 from regioncap.guidance.detail import Detail, DetailGuidance
 from regioncap.guidance.guidance import Guidance, gate_statistics
@@ -61,6 +61,7 @@ __all__ = [
     "fold_of",
     "gate_statistics",
     "held_out_queries",
+    "most_frequent",
     "phrase_words",
     "scene_words",
 ]
