@@ -146,7 +146,8 @@ def prepare(
 
     marked, phrases, folder = said_of(experiment)
     if not (folder / _INDEX).exists() and not learns_keywords(experiment):
-        # An arm without words, alone: the study that it belongs to prepared the same with keyword heads beside it.
+        # An arm without words, alone: the study that it belongs to prepared the same with keyword heads beside it. Data
+        # without the boxes that heads would ask for have no such study, and this arm does not miss them.
         with suppress(DataError):
             richer = said_of(replace(experiment, guidance=SemanticGuidanceConfig(retrieval="learned")))[-1]
             folder = richer if (richer / _INDEX).exists() else folder
