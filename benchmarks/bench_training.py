@@ -131,7 +131,7 @@ def table(spent: dict[str, list[float]], images: int, against: str) -> None:
 def command_of(arguments: Sequence[str]) -> TrainCommand:
     """A preset and flags, as `regioncap train` reads them."""
     preset, experiment, rest = starting_point("train", arguments)
-    default = TrainCommand(study=StudyOptions(out=Path("unused")), experiment=experiment)
+    default = TrainCommand(arm=own_arm(experiment), study=StudyOptions(out=Path("unused")), experiment=experiment)
     return parse(TrainCommand, f"bench_training.py {preset}", rest, default)
 
 

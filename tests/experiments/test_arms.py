@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from regioncap.experiments.arms import ARMS, RETRIEVAL
+from regioncap.experiments.arms import ARMS, RETRIEVAL, own_arm, standard_arms
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import flatten
@@ -16,6 +16,7 @@ from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.objectives.caption import CaptionObjectiveConfig
 from regioncap.experiments.training.phases import PhaseConfig, set_trainable
 from regioncap.experiments.training.train import train
+from regioncap.graph import NoGraphConfig, RegionGraphConfig
 
 WAYS = {"prefix", "decoder"}
 """Where words enter beside the vectors of eqs. 11-13."""
@@ -37,7 +38,13 @@ STAGES = {
     "random edges": {"graph", "guidance", *WAYS},
     "no edges": {"graph", "guidance", *WAYS},
     "learned edges": {"graph", "guidance", *WAYS},
+    "scene words, no graph": {"graph", "guidance"},
+    "detail words, no graph": {"graph", "guidance"},
+    "shuffled guidance, no graph": {"graph", "guidance"},
+    "words as tokens, no graph": {"graph", "decoder"},
+    "words as bias, no graph": {"graph", "prefix"},
 }
+OTHER_GRAPH = {"random edges", "no edges", "learned edges"}
 
 
 def differences(one: Experiment, other: Experiment) -> set[str]:
@@ -51,12 +58,15 @@ def test_arm_differs_from_the_full_captioner_in_the_stages_it_names_and_nothing_
     full = PRESETS[preset]()
     stages = STAGES[arm]
     if preset.endswith("paper"):  # by similarity, as vectors alone
-        if arm in ("words as tokens", "words as both"):
+        if arm in ("words as tokens", "words as both", "words as tokens, no graph"):
             with pytest.raises(ValueError, match="words as tokens need a prefix of tokens"):
                 ARMS[arm].make(full)
             return
-        own = {"clipcap": {"prefix"}, "clipcap transformer": {"prefix"}, "words as bias": {"decoder"}}.get(arm, set())
+        own = {"clipcap": {"prefix"}, "clipcap transformer": {"prefix"}}.get(arm, set())
+        own = {"decoder"} if arm.startswith("words as bias") else own
         stages = (stages - WAYS if arm != "similar words" else set()) | own
+    if preset == "photos-best" and arm not in OTHER_GRAPH:  # the settings have no graph
+        stages = stages ^ {"graph"}
     assert {key.split(".")[0] for key in differences(ARMS[arm].make(full), full)} == stages
 
 
@@ -89,10 +99,34 @@ def test_controls_have_the_graph_arms_parameters(make_captioner: Callable[[str],
     assert shapes["baseline"].items() < shapes["+graph"].items()
 
 
-def test_control_of_a_graph_needs_a_graph() -> None:
-    graphless = ARMS["baseline"].make(PRESETS["scenes"]())
-    with pytest.raises(ValueError, match="this arm varies the graph, but the experiment's graph is NoGraphConfig"):
-        ARMS["random edges"].make(graphless)
+def test_arms_with_a_graph_have_the_default_one_where_the_settings_have_none() -> None:
+    graphless = replace(PRESETS["scenes"](), graph=NoGraphConfig())
+    assert ARMS["+graph+guidance"].make(graphless).graph == RegionGraphConfig()
+    assert ARMS["random edges"].make(graphless).graph == RegionGraphConfig(metric="random")
+    assert ARMS["+guidance"].make(graphless) == graphless
+
+
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm.endswith(", no graph")])
+def test_an_arm_without_its_graph_is_that_arm_and_compared_with_a_row_without_one(arm: str) -> None:
+    scenes = PRESETS["scenes"]()
+    with_graph = ARMS[arm.removesuffix(", no graph")]
+    assert {key.split(".")[0] for key in differences(ARMS[arm].make(scenes), with_graph.make(scenes))} == {"graph"}
+    assert ARMS[ARMS[arm].against].make(scenes).graph == NoGraphConfig()
+    assert "+graph" not in ARMS[arm].says
+
+
+@pytest.mark.parametrize("arm", ["baseline", "+graph", "+graph+guidance", "+guidance"])
+def test_settings_say_which_arm_they_are(arm: str) -> None:
+    experiment = ARMS[arm].make(PRESETS["scenes"]())
+    assert own_arm(experiment) == arm
+    assert ARMS[arm].make(experiment) == experiment
+
+
+def test_a_study_of_settings_without_a_graph_asks_whether_one_helps() -> None:
+    assert "+graph+guidance" in standard_arms(PRESETS["photos-best"]())
+    assert "+graph+guidance" in standard_arms(PRESETS["photos"]())
+    for preset in ("photos", "photos-best"):
+        assert own_arm(PRESETS[preset]()) in standard_arms(PRESETS[preset]())
 
 
 def first(prepared: Prepared, images: int) -> Prepared:

@@ -41,14 +41,19 @@ class Arm:
     """What the row is, in the words of the report."""
 
 
-def full(base: Experiment) -> Experiment:
-    """Every stage: row 3 of Tables 5 and 6."""
+def as_it_is(base: Experiment) -> Experiment:
+    """The captioner that the settings describe."""
     return base
+
+
+def full(base: Experiment) -> Experiment:
+    """Every stage: row 3 of Tables 5 and 6. Settings without a graph get the default one."""
+    return base if isinstance(base.graph, RegionGraphConfig) else replace(base, graph=RegionGraphConfig())
 
 
 def without_guidance(base: Experiment) -> Experiment:
     """Regions and their relations, no words: row 2 of Tables 5 and 6."""
-    return replace(_by(base), guidance=NoGuidanceConfig())
+    return replace(_by(full(base)), guidance=NoGuidanceConfig())
 
 
 def without_graph(base: Experiment) -> Experiment:
@@ -131,7 +136,7 @@ def words_as_both(base: Experiment) -> Experiment:
 def _guided(base: Experiment, **changes: Any) -> Experiment:
     if not isinstance(base.guidance, SemanticGuidanceConfig):
         raise ValueError(f"this arm varies guidance, but the experiment's is {type(base.guidance).__name__}")
-    return replace(base, guidance=replace(base.guidance, **changes))
+    return replace(full(base), guidance=replace(base.guidance, **changes))
 
 
 def _by(base: Experiment, *, tokens: bool = False, bias: bool = False) -> Experiment:
@@ -152,12 +157,11 @@ def _by(base: Experiment, *, tokens: bool = False, bias: bool = False) -> Experi
 
 
 def _with_metric(experiment: Experiment, metric: Literal["random", "self", "learned"]) -> Experiment:
-    if not isinstance(experiment.graph, RegionGraphConfig):
-        raise ValueError(f"this arm varies the graph, but the experiment's graph is {type(experiment.graph).__name__}")
+    assert isinstance(experiment.graph, RegionGraphConfig), "an arm with guidance taken away has its graph"
     return replace(experiment, graph=replace(experiment.graph, metric=metric))
 
 
-ARMS: Mapping[str, Arm] = {
+_WITH_GRAPH: Mapping[str, Arm] = {
     "clipcap": Arm(
         make=clipcap, against=RETRIEVAL, says="global vector, 10 tokens by ClipCap's MLP, no regions (peer)"
     ),
@@ -184,6 +188,26 @@ ARMS: Mapping[str, Arm] = {
     "no edges": Arm(make=no_edges, against="+graph", says="+graph with self-loops only (control)"),
     "learned edges": Arm(make=learned_edges, against="+graph", says="+graph with neighbours picked by query tokens"),
 }
+
+_NO_GRAPH = {"+graph+guidance": "+guidance", "+graph": "baseline"}
+"""Row -> the row that it is without its graph."""
+
+
+def _no_graph(arm: Arm) -> Arm:
+    """The arm without its graph, beside the row that is so without one."""
+    says = arm.says
+    for row, without in _NO_GRAPH.items():
+        says = says.replace(row, without)
+    return Arm(make=lambda base: without_graph(arm.make(base)), against=_NO_GRAPH[arm.against], says=says)
+
+
+ARMS: Mapping[str, Arm] = {
+    **_WITH_GRAPH,
+    **{
+        f"{name}, no graph": _no_graph(_WITH_GRAPH[name])
+        for name in ("scene words", "detail words", "shuffled guidance", "words as tokens", "words as bias")
+    },
+}
 """In the order of the table, whose first row is RETRIEVAL."""
 
 STANDARD = (
@@ -199,8 +223,19 @@ STANDARD = (
 )
 """The arms of a study that names none; the others answer questions of their own."""
 
+_STANDARD_NO_GRAPH = (
+    "clipcap",
+    "baseline",
+    "+guidance",
+    "+graph+guidance",
+    "scene words, no graph",
+    "detail words, no graph",
+    "shuffled guidance, no graph",
+)
+"""The same where the settings have no graph: does one help, and does every stage that there is?"""
+
 _GOING_ON = {
-    SELF_CRITICAL: Arm(make=full, against=BEFORE, says="goes on with captions of its own, rewarded by CIDEr-D"),
+    SELF_CRITICAL: Arm(make=as_it_is, against=BEFORE, says="goes on with captions of its own, rewarded by CIDEr-D"),
 }
 """Runs that are no rows of a study."""
 
@@ -208,3 +243,16 @@ _GOING_ON = {
 def arm_named(name: str) -> Arm | None:
     """A row of the study or a run that goes on from a checkpoint; None for a row that no training makes."""
     return ARMS.get(name, _GOING_ON.get(name))
+
+
+def standard_arms(base: Experiment) -> tuple[str, ...]:
+    """The arms of a study of these settings that names none."""
+    return STANDARD if isinstance(base.graph, RegionGraphConfig) else _STANDARD_NO_GRAPH
+
+
+def own_arm(base: Experiment) -> str:
+    """The arm that is the settings' own captioner, each stage as they have it."""
+    guided = isinstance(base.guidance, SemanticGuidanceConfig)
+    if isinstance(base.graph, RegionGraphConfig):
+        return "+graph+guidance" if guided else "+graph"
+    return "+guidance" if guided else "baseline"

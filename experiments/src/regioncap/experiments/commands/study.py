@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from regioncap.decoder import SearchConfig
-from regioncap.experiments.arms import ARMS
+from regioncap.experiments.arms import ARMS, own_arm, standard_arms
 from regioncap.experiments.caption import CaptionOptions, caption
 from regioncap.experiments.checkpoint import load_experiment
 from regioncap.experiments.commands.evaluated import print_scores
@@ -37,7 +37,7 @@ class AblateCommand:
 class TrainCommand:
     """Train one captioner and score it on dev."""
 
-    arm: str = "+graph+guidance"
+    arm: str
     """Which row of the study to train."""
     config: Path | None = None
     """Start from these settings, such as best.json of `regioncap tune`, in the place of the preset's."""
@@ -72,7 +72,8 @@ class CaptionCommand:
 
 def _ablate(arguments: Sequence[str]) -> int:
     preset, experiment, rest = starting_point("ablate", arguments)
-    default = AblateCommand(study=StudyOptions(out=Path("runs") / preset), experiment=experiment)
+    study = StudyOptions(out=Path("runs") / preset, arms=standard_arms(experiment))
+    default = AblateCommand(study=study, experiment=experiment)
     command = parse(AblateCommand, f"regioncap ablate {preset}", rest, default)
     run_study(command.experiment, command.study)
     return 0
@@ -80,7 +81,8 @@ def _ablate(arguments: Sequence[str]) -> int:
 
 def _train(arguments: Sequence[str]) -> int:
     preset, experiment, rest = starting_point("train", arguments)
-    default = TrainCommand(study=StudyOptions(out=Path("runs") / f"{preset}-train"), experiment=experiment)
+    study = StudyOptions(out=Path("runs") / f"{preset}-train")
+    default = TrainCommand(arm=own_arm(experiment), study=study, experiment=experiment)
     command = parse(TrainCommand, f"regioncap train {preset}", rest, default)
     if command.arm not in ARMS:
         raise ValueError(f"--arm: no arm {command.arm!r}; there are {', '.join(map(repr, ARMS))}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from regioncap.experiments.arms import ARMS
+from regioncap.experiments.arms import ARMS, own_arm
 from regioncap.experiments.commands.parsing import fail, parse
 from regioncap.experiments.commands.preset import starting_point
 from regioncap.experiments.config import Experiment
@@ -32,7 +32,7 @@ class TuneCommand:
     --train.steps, hold for every trial.
     """
 
-    arm: str = "+graph+guidance"
+    arm: str
     """Which row of the study to tune."""
     config: Path | None = None
     """Start from these settings, such as another study's best.json, in the place of the preset's."""
@@ -43,7 +43,8 @@ class TuneCommand:
 def tune_command(arguments: Sequence[str]) -> int:
     """Tune. Status 2 if a store cannot be reached, 1 if no trial finished."""
     preset, experiment, rest = starting_point("tune", arguments)
-    default = TuneCommand(tune=TuneOptions(out=Path("runs") / f"{preset}-tune"), experiment=experiment)
+    options = TuneOptions(out=Path("runs") / f"{preset}-tune")
+    default = TuneCommand(arm=own_arm(experiment), tune=options, experiment=experiment)
     command = parse(TuneCommand, f"regioncap tune {preset}", rest, default)
     if command.arm not in ARMS:
         raise ValueError(f"--arm: no arm {command.arm!r}; there are {', '.join(map(repr, ARMS))}")
