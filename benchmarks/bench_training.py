@@ -28,6 +28,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
 from regioncap.encoders import ImageFeatures
+from regioncap.experiments.arms import own_arm
 from regioncap.experiments.benchmarking import table2
 from regioncap.experiments.benchmarking.case import Case, Work, run_case
 from regioncap.experiments.benchmarking.measure import CLOCK, DEVICE

@@ -232,7 +232,10 @@ _STANDARD_NO_GRAPH = (
     "detail words, no graph",
     "shuffled guidance, no graph",
 )
-"""The same where the settings have no graph: does one help, and does every stage that there is?"""
+"""The same where the captioner has no graph: does one help, and does every stage that there is?"""
+
+_CAPTIONER = {"photos-best": "+guidance"}
+"""Preset -> the arm that is its captioner, where that lacks a stage: its settings serve the arms that have it."""
 
 _GOING_ON = {
     SELF_CRITICAL: Arm(make=as_it_is, against=BEFORE, says="goes on with captions of its own, rewarded by CIDEr-D"),
@@ -245,14 +248,21 @@ def arm_named(name: str) -> Arm | None:
     return ARMS.get(name, _GOING_ON.get(name))
 
 
-def standard_arms(base: Experiment) -> tuple[str, ...]:
-    """The arms of a study of these settings that names none."""
-    return STANDARD if isinstance(base.graph, RegionGraphConfig) else _STANDARD_NO_GRAPH
-
-
 def own_arm(base: Experiment) -> str:
-    """The arm that is the settings' own captioner, each stage as they have it."""
+    """The arm that is the captioner of these settings: a preset's choice, or what stages they have."""
     guided = isinstance(base.guidance, SemanticGuidanceConfig)
     if isinstance(base.graph, RegionGraphConfig):
-        return "+graph+guidance" if guided else "+graph"
+        return _CAPTIONER.get(base.preset, "+graph+guidance") if guided else "+graph"
     return "+guidance" if guided else "baseline"
+
+
+def standard_arms(base: Experiment) -> tuple[str, ...]:
+    """The arms of a study of these settings that names none."""
+    return _STANDARD_NO_GRAPH if own_arm(base) == "+guidance" else STANDARD
+
+
+def arm_of(name: str) -> Arm:
+    """The arm that `--arm` names; raises ValueError with all names if there is none of this name."""
+    if name not in ARMS:
+        raise ValueError(f"--arm: no arm {name!r}; there are {', '.join(map(repr, ARMS))}")
+    return ARMS[name]

@@ -18,7 +18,7 @@ from regioncap.experiments.keywords.config import KeywordSupervisionConfig
 from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.phases import PhaseConfig
 from regioncap.experiments.vocabulary import VocabularyConfig
-from regioncap.graph import NoGraphConfig, RegionGraphConfig
+from regioncap.graph import RegionGraphConfig
 from regioncap.guidance import KeywordHeadsConfig, KeywordTrainingConfig, SemanticGuidanceConfig
 
 
@@ -122,7 +122,8 @@ def photos_best() -> Experiment:
     """`photos` by the settings that caption photographs best, without the stages that do not help (docs/quality.md).
 
     The image vector is that of two ImageNet trunks that look at 320 pixels a side. Words are found by regions, too, but
-    regions are no tokens of the prefix, and there is no graph: the arms that have one take the default.
+    regions are no tokens of the prefix, and its captioner is the arm `+guidance`: the graph is there for the arms that
+    have one.
     """
     base = photos()
     assert isinstance(base.encoders, PhotoEncodersSource)
@@ -136,7 +137,6 @@ def photos_best() -> Experiment:
         encoders=replace(base.encoders, whole=whole),
         banks=replace(base.banks, activities="verbs", max_scene=600),
         keywords=replace(base.keywords, training=training),
-        graph=NoGraphConfig(),
         prefix=TokenPrefixConfig(tokens=10, kinds=("scene", "keywords")),
         decoder=replace(base.decoder, dropout=0.15),
         train=TrainConfig(steps=2400),

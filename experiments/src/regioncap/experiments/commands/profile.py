@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from regioncap.experiments.arms import arm_of, own_arm
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.checkpoint import load_experiment
 from regioncap.experiments.commands.parsing import parse
@@ -30,6 +31,8 @@ class ProfileCommand:
     regioncap profile paper                                    Table 2's sizes with random weights
     """
 
+    arm: str | None = None
+    """Which row of the study; of a preset its captioner, unless named here. A checkpoint is what it is."""
     options: Annotated[ProfileOptions, tyro.conf.arg(name="")] = field(default_factory=ProfileOptions)
     cache: Path = field(default_factory=cache_folder)
     """Where scenes, features and whatever training shares are kept."""
@@ -38,16 +41,21 @@ class ProfileCommand:
 
 def profile_command(arguments: Sequence[str]) -> int:
     """Run it; prints the verdict and where the files are."""
-    checkpoint = None
+    checkpoint, arm = None, None
     if arguments and not arguments[0].startswith("-") and arguments[0] not in PRESETS and Path(arguments[0]).is_dir():
         checkpoint = Path(arguments[0])
         name, experiment, rest = f"the checkpoint {checkpoint}", load_experiment(checkpoint), arguments[1:]
     else:
         preset, experiment, rest = starting_point("profile", arguments)
-        name, experiment = f"the preset {preset}", _with_few_scenes(experiment)
-    default = ProfileCommand(experiment=experiment)
+        name, experiment, arm = f"the preset {preset}", _with_few_scenes(experiment), own_arm(experiment)
+    default = ProfileCommand(arm=arm, experiment=experiment)
     command = parse(ProfileCommand, "regioncap profile", rest, default)
-    said = profile_subject(name, command.experiment, command.options, command.cache, checkpoint)
+    experiment = command.experiment
+    if command.arm is not None:
+        if checkpoint is not None:
+            raise ValueError(f"--arm {command.arm!r} is for presets; {checkpoint} is the captioner that it is")
+        experiment, name = arm_of(command.arm).make(experiment), f"{name}, {command.arm}"
+    said = profile_subject(name, experiment, command.options, command.cache, checkpoint)
     print(f"{said}\nProfile, operators, memory and trace (ui.perfetto.dev): {command.options.out}")
     return 0
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from regioncap.decoder import SearchConfig
-from regioncap.experiments.arms import ARMS, own_arm, standard_arms
+from regioncap.experiments.arms import arm_of, own_arm, standard_arms
 from regioncap.experiments.caption import CaptionOptions, caption
 from regioncap.experiments.checkpoint import load_experiment
 from regioncap.experiments.commands.evaluated import print_scores
@@ -84,8 +84,7 @@ def _train(arguments: Sequence[str]) -> int:
     study = StudyOptions(out=Path("runs") / f"{preset}-train")
     default = TrainCommand(arm=own_arm(experiment), study=study, experiment=experiment)
     command = parse(TrainCommand, f"regioncap train {preset}", rest, default)
-    if command.arm not in ARMS:
-        raise ValueError(f"--arm: no arm {command.arm!r}; there are {', '.join(map(repr, ARMS))}")
+    arm_of(command.arm)  # or it is refused
     train_one(command.experiment, command.arm, command.study)
     return 0
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from regioncap.experiments.arms import ARMS, own_arm
+from regioncap.experiments.arms import arm_of, own_arm
 from regioncap.experiments.commands.parsing import fail, parse
 from regioncap.experiments.commands.preset import starting_point
 from regioncap.experiments.config import Experiment
@@ -46,10 +46,9 @@ def tune_command(arguments: Sequence[str]) -> int:
     options = TuneOptions(out=Path("runs") / f"{preset}-tune")
     default = TuneCommand(arm=own_arm(experiment), tune=options, experiment=experiment)
     command = parse(TuneCommand, f"regioncap tune {preset}", rest, default)
-    if command.arm not in ARMS:
-        raise ValueError(f"--arm: no arm {command.arm!r}; there are {', '.join(map(repr, ARMS))}")
+    arm = arm_of(command.arm)
     try:
-        tune(ARMS[command.arm].make(command.experiment), command.tune)
+        tune(arm.make(command.experiment), command.tune)
     except StorageError as error:
         return fail(str(error), 2)
     except TuneError as error:
