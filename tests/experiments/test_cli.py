@@ -226,7 +226,7 @@ def test_unknown_commands_presets_and_arms_are_answered_with_those_there_are(
     assert_one_line(command("abblate"), "no command 'abblate'", "ablate, train, evaluate, caption")
     assert_one_line(
         command("ablate", "sceens"),
-        "or photos-grid or photos-best or paper or coco-paper or flickr30k-paper), got 'sceens'",
+        "or photos-grid or photos-best or photos-paper or paper or coco-paper or flickr30k-paper), got 'sceens'",
     )
     assert_one_line(command("train"), "wants a preset first", "got nothing")
     out = tmp_path / "out"

@@ -3,7 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from regioncap.decoder import FusedPrefixConfig, GatedWordBiasConfig, Gpt2DecoderConfig, SearchConfig, TokenPrefixConfig
+from regioncap.decoder import (
+    FusedPrefixConfig,
+    GatedWordBiasConfig,
+    Gpt2DecoderConfig,
+    NoWordBiasConfig,
+    SearchConfig,
+    TokenPrefixConfig,
+)
 from regioncap.encoders import ClipHeadConfig, GridEncoderConfig, StackedMapsConfig, TextEncoderConfig
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.config import Experiment
@@ -144,6 +151,26 @@ def photos_best() -> Experiment:
     )
 
 
+def photos_paper() -> Experiment:
+    """The paper's captioner over the encoders of `photos-best`, whose weights need no hub.
+
+    Words by similarity that enter as the vectors of eqs. 11-13 alone, and one prefix vector, as in `paper`. GPT-2 is
+    small and starts from random weights, so it trains in both phases, as long and as fast as in `photos-best`.
+    """
+    best = photos_best()
+    return replace(
+        paper(),
+        preset="photos-paper",
+        encoders=best.encoders,
+        dim=best.dim,
+        banks=best.banks,
+        decoder=replace(best.decoder, word_bias=NoWordBiasConfig()),
+        phase1=best.phase1,
+        phase2=best.phase2,
+        train=best.train,
+    )
+
+
 def coco_paper() -> Experiment:
     """Table 2 on COCO as the paper splits it, its text as sec. 4.2 has it: 30 epochs of 81,783 images, 64 a batch.
 
@@ -174,6 +201,7 @@ PRESETS: Mapping[str, Callable[[], Experiment]] = {
     "photos": photos,
     "photos-grid": photos_grid,
     "photos-best": photos_best,
+    "photos-paper": photos_paper,
     "paper": paper,
     "coco-paper": coco_paper,
     "flickr30k-paper": flickr30k_paper,
