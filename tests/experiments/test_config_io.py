@@ -17,7 +17,7 @@ from regioncap.experiments.presets import PRESETS
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_arm_of_every_preset_comes_back_equal_from_json(preset: str, arm: str) -> None:
-    if preset.endswith("paper") and arm in ("words as tokens", "words as both"):
+    if preset.endswith("paper") and arm.startswith(("words as tokens", "words as both")):
         with pytest.raises(ValueError, match="words as tokens need a prefix of tokens"):
             ARMS[arm].make(PRESETS[preset]())
         return
