@@ -149,7 +149,8 @@ def test_other_marks_of_the_phrases_are_prepared_anew(
 def test_what_only_training_reads_is_not_prepared_anew(
     tiny: Experiment, data: CaptionData, built: Encoders, prepared: Prepared, cache: Path
 ) -> None:
-    other = replace(tiny, seed=9, train=replace(tiny.train, steps=7))
+    asked = replace(tiny.keywords, new_images="all")  # of the same heads
+    other = replace(tiny, seed=9, train=replace(tiny.train, steps=7), keywords=asked)
     assert prepare(other, data, replace(built, fit_head=never), cache).folder == prepared.folder
 
 

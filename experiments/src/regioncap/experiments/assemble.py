@@ -12,7 +12,13 @@ from regioncap.encoders import ImageTextHead
 from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
-from regioncap.guidance import KeywordBank, KeywordHeads, NoKeywordHeads, SemanticGuidanceConfig
+from regioncap.guidance import (
+    KeywordBank,
+    KeywordCommittee,
+    KeywordHeads,
+    NoKeywordHeads,
+    SemanticGuidanceConfig,
+)
 
 
 def build_captioner(
@@ -56,10 +62,14 @@ def build_captioner(
 
 def _keyword_heads(
     experiment: Experiment, pooled_dim: int, region_dim: int, scene_bank: KeywordBank, detail_bank: KeywordBank
-) -> KeywordHeads | NoKeywordHeads:
+) -> KeywordHeads | KeywordCommittee | NoKeywordHeads:
     match experiment.guidance:
         case SemanticGuidanceConfig(retrieval="learned"):
-            return experiment.keywords.training.heads.build(pooled_dim, region_dim, scene_bank, detail_bank)
+            heads = experiment.keywords.training.heads.build(pooled_dim, region_dim, scene_bank, detail_bank)
+            if experiment.keywords.new_images == "whole":
+                return heads
+            # Copies draw no chance: with one seed the other stages start alike, whoever is asked.
+            return KeywordCommittee([copy.deepcopy(heads) for _ in range(experiment.keywords.training.folds + 1)])
     return NoKeywordHeads()
 
 

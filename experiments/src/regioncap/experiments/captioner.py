@@ -24,6 +24,7 @@ from regioncap.experiments.keywords.inputs import inputs_of
 from regioncap.graph import EnhancedRegions, Fusion, GlobalOnly, NoGraph, RegionGraph
 from regioncap.guidance import (
     Guidance,
+    KeywordCommittee,
     KeywordHeads,
     KeywordInputs,
     KeywordQueries,
@@ -73,7 +74,7 @@ class Captioner(nn.Module):
         adapter: Adapter | NoRegions,
         graph: RegionGraph | NoGraph,
         fusion: Fusion | GlobalOnly,
-        keyword_heads: KeywordHeads | NoKeywordHeads,
+        keyword_heads: KeywordHeads | KeywordCommittee | NoKeywordHeads,
         guidance: SemanticGuidance | NoGuidance,
         spread: TokenSpread,
         pieces: KeywordPieces,
@@ -114,7 +115,7 @@ class Captioner(nn.Module):
         """Images -> prefix. `held_out` is for training images alone; `steering` edits the words of guidance."""
         g = self.embed_image(images.pooled, None if held_out is None else held_out.offset)
         queries = None
-        if isinstance(self.keyword_heads, KeywordHeads):
+        if not isinstance(self.keyword_heads, NoKeywordHeads):
             heads = self.keyword_heads if held_out is None else held_out.keyword_heads
             queries = None if heads is None else heads(inputs_of(images))
         adapted = self.adapter(images.regions)

@@ -143,7 +143,7 @@ def photos_best() -> Experiment:
         preset="photos-best",
         encoders=replace(base.encoders, whole=whole),
         banks=replace(base.banks, activities="verbs", max_scene=600),
-        keywords=replace(base.keywords, training=training),
+        keywords=replace(base.keywords, new_images="all", training=training),
         prefix=TokenPrefixConfig(tokens=10, kinds=("scene", "keywords")),
         decoder=replace(base.decoder, dropout=0.15),
         train=TrainConfig(steps=2400),

@@ -13,4 +13,8 @@ class KeywordSupervisionConfig:
     regions: Literal["captions", "phrases"] = "captions"
     """What a region learns its words from: `captions`, that any word of its image must be one of some region;
     `phrases`, those of the human box that it matches, from entities.jsonl in data.root."""
+    new_images: Literal["whole", "all"] = "whole"
+    """Which heads are asked about pictures outside of training: those taught on the `whole` of it, or `all`, those of
+    the folds included, whose answers are averaged; the same training, and a checkpoint has `folds` times more of them.
+    """
     training: KeywordTrainingConfig = field(default_factory=KeywordTrainingConfig)

@@ -17,6 +17,7 @@ from regioncap.experiments.keywords.targets import caption_shares, region_shares
 from regioncap.experiments.progress import track
 from regioncap.guidance import (
     KeywordBank,
+    KeywordCommittee,
     KeywordHeads,
     KeywordInputs,
     KeywordQueries,
@@ -39,6 +40,11 @@ class KeywordSupervision:
     """Heads that did not see the training images of their fold."""
     shares: KeywordShares
     """How frequent words are in training."""
+
+    @property
+    def committee(self) -> KeywordCommittee:
+        """All heads as one, for images outside of training."""
+        return KeywordCommittee([self.heads, *self.folds])
 
     def held_out(self, rows: Int[Tensor, "B"], images: KeywordInputs) -> KeywordQueries:
         """What heads that never saw the training images in `rows` say of them, in training's half precision or not."""

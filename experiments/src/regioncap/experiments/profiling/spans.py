@@ -29,7 +29,7 @@ from regioncap.experiments.training.objectives.caption import CaptionObjective
 from regioncap.experiments.training.objectives.self_critical import SelfCritical
 from regioncap.experiments.training.stepper import Stepper
 from regioncap.graph import Fusion, GlobalOnly, NoGraph, RegionGraph
-from regioncap.guidance import KeywordHeads, NoGuidance, SemanticGuidance
+from regioncap.guidance import KeywordCommittee, KeywordHeads, NoGuidance, SemanticGuidance
 
 PREFIX = "stage: "
 """Before a stage's name in a trace."""
@@ -45,7 +45,7 @@ STAGE_METHODS: tuple[tuple[type, str, str], ...] = (
     *((kind, "forward", "adapter") for kind in (Adapter, NoRegions)),
     *((kind, "forward", "graph") for kind in (RegionGraph, NoGraph)),
     *((kind, "forward", "fusion") for kind in (Fusion, GlobalOnly)),
-    *((kind, "forward", "guidance") for kind in (KeywordHeads, SemanticGuidance, NoGuidance)),
+    *((kind, "forward", "guidance") for kind in (KeywordHeads, KeywordCommittee, SemanticGuidance, NoGuidance)),
     *((kind, "forward", "prefix") for kind in (FusedPrefix, TokenPrefix, MappedPrefix, KeywordPieces, TokenSpread)),
     (Gpt2Decoder, "loss", "decoder"),
     (Gpt2Decoder, "token_losses", "decoder"),

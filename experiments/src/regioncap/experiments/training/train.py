@@ -11,11 +11,12 @@ from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.checkpoint import load_checkpoint
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.generate import Generated
+from regioncap.experiments.keywords.supervision import KeywordSupervision
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.prepare import Prepared
 from regioncap.experiments.training.engine import Keeping, Report, Trained, Watch, fit
 from regioncap.experiments.training.length import with_steps
-from regioncap.guidance import KeywordHeads
+from regioncap.guidance import KeywordCommittee, KeywordHeads, NoKeywordHeads
 
 _EMBEDDED_AT_ONCE = 512
 """Images; where `pooled` are the activations of all patches, those of a whole data set do not fit into memory."""
@@ -77,13 +78,18 @@ def fresh_captioner(
 
 def take_keyword_heads(captioner: Captioner, prepared: Prepared) -> None:
     """Give a captioner the keyword heads that were taught, if it has any."""
-    if isinstance(captioner.keyword_heads, KeywordHeads):
+    if not isinstance(captioner.keyword_heads, NoKeywordHeads):
         if prepared.supervision is None:
             raise ValueError(
                 "guidance.retrieval learned needs keyword heads, and this study taught none: prepare it with an "
                 "experiment whose guidance.retrieval is learned"
             )
-        captioner.keyword_heads.load_state_dict(prepared.supervision.heads.state_dict())
+        captioner.keyword_heads.load_state_dict(_taught(captioner.keyword_heads, prepared.supervision).state_dict())
+
+
+def _taught(heads: KeywordHeads | KeywordCommittee, supervision: KeywordSupervision) -> KeywordHeads | KeywordCommittee:
+    """What was taught, in the form that a captioner has it."""
+    return supervision.committee if isinstance(heads, KeywordCommittee) else supervision.heads
 
 
 def _from_checkpoint(experiment: Experiment, folder: Path, prepared: Prepared) -> Captioner:
@@ -120,8 +126,9 @@ def check_heads(captioner: Captioner, prepared: Prepared, folder: Path) -> None:
     pairs: list[tuple[nn.Module, nn.Module]] = [
         (captioner.clip_head.text_projection, prepared.clip_head.text_projection)
     ]
-    if isinstance(captioner.keyword_heads, KeywordHeads) and prepared.supervision is not None:
-        pairs.append((captioner.keyword_heads, prepared.supervision.heads))
+    heads = captioner.keyword_heads
+    if not isinstance(heads, NoKeywordHeads) and prepared.supervision is not None:
+        pairs.append((heads, _taught(heads, prepared.supervision)))
     same = all(
         torch.allclose(own, other, atol=_ROUNDING)
         for ours, theirs in pairs

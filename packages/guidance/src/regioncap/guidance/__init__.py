@@ -6,6 +6,7 @@ from regioncap.guidance.caption_words import caption_words, most_frequent
 from regioncap.guidance.chosen import ChosenWords
 from regioncap.guidance.detail import Detail, DetailGuidance
 from regioncap.guidance.guidance import Guidance, gate_statistics
+from regioncap.guidance.keyword_committee import KeywordCommittee
 from regioncap.guidance.keyword_heads import KeywordHeads, KeywordHeadsConfig, KeywordInputs, KeywordQueries
 from regioncap.guidance.keyword_targets import KeywordTargets, RegionShares, SparseShares
 from regioncap.guidance.keyword_training import (
@@ -33,6 +34,7 @@ __all__ = [
     "DetailGuidance",
     "Guidance",
     "KeywordBank",
+    "KeywordCommittee",
     "KeywordHeads",
     "KeywordHeadsConfig",
     "KeywordInputs",
