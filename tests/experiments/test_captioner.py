@@ -14,7 +14,7 @@ from regioncap.experiments.generate import CaptionGenerator, generate_over
 from regioncap.experiments.prepare import Prepared
 from regioncap.guidance import Steering
 
-UNSHUFFLED = [arm for arm in ARMS if arm != "shuffled guidance"]
+UNSHUFFLED = [arm for arm in ARMS if not arm.startswith("shuffled guidance")]
 """Arms whose images do not depend on their batch: the control takes its words from a batch-mate, on purpose."""
 IMAGES = 8
 
