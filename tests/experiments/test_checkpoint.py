@@ -25,15 +25,7 @@ def make_checkpoint(
         with torch.no_grad():  # weights that no seed gives
             for parameter in captioner.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
-        return Checkpoint(
-            experiment=ARMS[arm].make(tiny),
-            captioner=captioner,
-            tokenizer=prepared.tokenizer,
-            scene_bank=prepared.scene_bank,
-            detail_bank=prepared.detail_bank,
-            region_dim=prepared.train.region_dim,
-            text_dim=prepared.text_dim,
-        )
+        return Checkpoint.of(ARMS[arm].make(tiny), captioner, prepared)
 
     return make
 

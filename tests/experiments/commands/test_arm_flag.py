@@ -38,15 +38,7 @@ def test_a_profile_is_of_the_arm_that_is_named(tmp_path: Path) -> None:
 def test_a_profiled_checkpoint_has_no_arm_to_choose(
     tiny: Experiment, prepared: Prepared, make_captioner: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    stored = Checkpoint(
-        experiment=tiny,
-        captioner=make_captioner("+graph+guidance"),
-        tokenizer=prepared.tokenizer,
-        scene_bank=prepared.scene_bank,
-        detail_bank=prepared.detail_bank,
-        region_dim=prepared.train.region_dim,
-        text_dim=prepared.text_dim,
-    )
+    stored = Checkpoint.of(tiny, make_captioner("+graph+guidance"), prepared)
     save_checkpoint(stored, tmp_path / "checkpoint")
     with pytest.raises(ValueError, match=r"--arm 'clipcap' is for presets; .* is the captioner that it is"):
         profile_command([str(tmp_path / "checkpoint"), "--arm", "clipcap"])

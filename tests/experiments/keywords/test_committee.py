@@ -58,15 +58,7 @@ def test_training_images_are_told_the_same_and_new_ones_what_all_heads_say(
 def test_a_checkpoint_brings_all_heads_back(
     prepared: Prepared, asking_all: Experiment, committee: Captioner, tmp_path: Path
 ) -> None:
-    stored = Checkpoint(
-        experiment=asking_all,
-        captioner=committee,
-        tokenizer=prepared.tokenizer,
-        scene_bank=prepared.scene_bank,
-        detail_bank=prepared.detail_bank,
-        region_dim=prepared.train.region_dim,
-        text_dim=prepared.text_dim,
-    )
+    stored = Checkpoint.of(asking_all, committee, prepared)
     save_checkpoint(stored, tmp_path / "checkpoint")
     again = load_checkpoint(tmp_path / "checkpoint").captioner.eval()
     new = prepared.dev.images(torch.arange(4))

@@ -25,15 +25,7 @@ def test_command_measures_ours_beside_a_captioner_of_transformers(
     prepared: Prepared,
     tiny: Experiment,
 ) -> None:
-    checkpoint = Checkpoint(
-        experiment=ARMS["baseline"].make(tiny),
-        captioner=make_captioner("baseline"),
-        tokenizer=prepared.tokenizer,
-        scene_bank=prepared.scene_bank,
-        detail_bank=prepared.detail_bank,
-        region_dim=prepared.train.region_dim,
-        text_dim=prepared.text_dim,
-    )
+    checkpoint = Checkpoint.of(ARMS["baseline"].make(tiny), make_captioner("baseline"), prepared)
     save_checkpoint(checkpoint, tmp_path / "ours" / "checkpoint")
     out, peer = tmp_path / "out", f"hf:{hf_folder('git')}"
     flags = ["--out", out, "--cache", cache, "--corruptions", "occlusion", "jpeg", "--levels", 5, "--images", 4]

@@ -40,15 +40,7 @@ def checkpoint(
     tiny: Experiment, prepared: Prepared, make_captioner: Callable[[str], Captioner], tmp_path: Path
 ) -> Path:
     folder = tmp_path / "checkpoint"
-    stored = Checkpoint(
-        experiment=tiny,
-        captioner=make_captioner("+graph+guidance"),
-        tokenizer=prepared.tokenizer,
-        scene_bank=prepared.scene_bank,
-        detail_bank=prepared.detail_bank,
-        region_dim=prepared.train.region_dim,
-        text_dim=prepared.text_dim,
-    )
+    stored = Checkpoint.of(tiny, make_captioner("+graph+guidance"), prepared)
     save_checkpoint(stored, folder)
     return folder
 

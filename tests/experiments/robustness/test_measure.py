@@ -37,15 +37,7 @@ def study(
     folder = tmp_path_factory.mktemp("study")
     other = replace(tiny, search=SearchConfig(greedy_tokens=0, beams=1, min_new_tokens=5, max_new_tokens=8))
     for arm, seed, experiment in (("+graph", 0, other), ("baseline", 0, tiny), ("baseline", 1, tiny)):
-        checkpoint = Checkpoint(
-            experiment=ARMS[arm].make(experiment),
-            captioner=make_captioner(arm),
-            tokenizer=prepared.tokenizer,
-            scene_bank=prepared.scene_bank,
-            detail_bank=prepared.detail_bank,
-            region_dim=prepared.train.region_dim,
-            text_dim=prepared.text_dim,
-        )
+        checkpoint = Checkpoint.of(ARMS[arm].make(experiment), make_captioner(arm), prepared)
         save_checkpoint(checkpoint, folder / arm / f"seed{seed}" / "checkpoint")
     return folder
 

@@ -18,15 +18,7 @@ def checkpoint(
     """A checkpoint of an arm that was hardly trained."""
 
     def make(arm: str = "+graph+guidance") -> Checkpoint:
-        return Checkpoint(
-            experiment=ARMS[arm].make(tiny),
-            captioner=make_captioner(arm),
-            tokenizer=prepared.tokenizer,
-            scene_bank=prepared.scene_bank,
-            detail_bank=prepared.detail_bank,
-            region_dim=prepared.train.region_dim,
-            text_dim=prepared.text_dim,
-        )
+        return Checkpoint.of(ARMS[arm].make(tiny), make_captioner(arm), prepared)
 
     return make
 

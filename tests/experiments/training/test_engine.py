@@ -341,15 +341,7 @@ def test_keyword_lesson_teaches_and_leaves_the_captioner_without_a_trace(
 @pytest.fixture(scope="module")
 def start(base: Experiment, prepared: Prepared, whole: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint to go on from."""
-    checkpoint = Checkpoint(
-        experiment=base,
-        captioner=whole.captioner,
-        tokenizer=prepared.tokenizer,
-        scene_bank=prepared.scene_bank,
-        detail_bank=prepared.detail_bank,
-        region_dim=prepared.train.region_dim,
-        text_dim=prepared.text_dim,
-    )
+    checkpoint = Checkpoint.of(base, whole.captioner, prepared)
     folder = tmp_path_factory.mktemp("start") / "checkpoint"
     save_checkpoint(checkpoint, folder)
     return folder

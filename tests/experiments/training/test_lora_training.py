@@ -65,15 +65,7 @@ def fresh(experiment: Experiment, prepared: Prepared) -> Captioner:
 
 
 def checkpoint_of(experiment: Experiment, outcome: Trained, prepared: Prepared) -> Checkpoint:
-    return Checkpoint(
-        experiment=experiment,
-        captioner=outcome.captioner,
-        tokenizer=prepared.tokenizer,
-        scene_bank=prepared.scene_bank,
-        detail_bank=prepared.detail_bank,
-        region_dim=prepared.train.region_dim,
-        text_dim=prepared.text_dim,
-    )
+    return Checkpoint.of(experiment, outcome.captioner, prepared)
 
 
 @pytest.mark.parametrize("phase", [PhaseConfig(), PhaseConfig(decoder=False), PhaseConfig(clip_layers=2)])

@@ -214,15 +214,7 @@ def test_adapters_of_the_head_train_in_the_place_of_its_layers(
         if name.startswith("image_layers"):
             layer, kind = name.rsplit(".", 1)
             assert torch.equal(head.state_dict()[f"{layer}.base_layer.{kind}"], tensor)
-    checkpoint = Checkpoint(
-        experiment=experiment,
-        captioner=trained.captioner,
-        tokenizer=prepared.tokenizer,
-        scene_bank=prepared.scene_bank,
-        detail_bank=prepared.detail_bank,
-        region_dim=prepared.train.region_dim,
-        text_dim=prepared.text_dim,
-    )
+    checkpoint = Checkpoint.of(experiment, trained.captioner, prepared)
     save_checkpoint(checkpoint, tmp_path / "checkpoint")
     loaded = load_checkpoint(tmp_path / "checkpoint").captioner
     pooled = prepared.dev.pooled(torch.arange(4))

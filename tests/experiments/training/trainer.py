@@ -40,15 +40,7 @@ def run(experiment: Experiment, prepared: Prepared, out: Path) -> None:
 
     def checkpoint(name: str, captioner: Any) -> None:
         save_checkpoint(
-            Checkpoint(
-                experiment=experiment,
-                captioner=captioner,
-                tokenizer=prepared.tokenizer,
-                scene_bank=prepared.scene_bank,
-                detail_bank=prepared.detail_bank,
-                region_dim=prepared.train.region_dim,
-                text_dim=prepared.text_dim,
-            ),
+            Checkpoint.of(experiment, captioner, prepared),
             out / name,
         )
 

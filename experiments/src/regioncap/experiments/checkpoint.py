@@ -23,7 +23,7 @@ from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.config_io import from_dict, to_dict
 from regioncap.experiments.own_detector import detector_folder, with_detector_in
-from regioncap.experiments.prepare import load_head, save_head
+from regioncap.experiments.prepare import Prepared, load_head, save_head
 from regioncap.guidance import KeywordBank
 
 _CONFIG = "config.json"
@@ -47,6 +47,19 @@ class Checkpoint:
     detail_bank: KeywordBank
     region_dim: int
     text_dim: int
+
+    @classmethod
+    def of(cls, experiment: Experiment, captioner: Captioner, prepared: Prepared) -> "Checkpoint":
+        """Of a captioner that was built over what a study prepared."""
+        return cls(
+            experiment=experiment,
+            captioner=captioner,
+            tokenizer=prepared.tokenizer,
+            scene_bank=prepared.scene_bank,
+            detail_bank=prepared.detail_bank,
+            region_dim=prepared.train.region_dim,
+            text_dim=prepared.text_dim,
+        )
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:

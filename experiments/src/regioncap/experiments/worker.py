@@ -173,15 +173,7 @@ def _on_dev(
 
 
 def _checkpoint(job: ArmJob, prepared: Prepared, captioner: Captioner) -> Checkpoint:
-    return Checkpoint(
-        experiment=job.experiment,
-        captioner=captioner,
-        tokenizer=prepared.tokenizer,
-        scene_bank=prepared.scene_bank,
-        detail_bank=prepared.detail_bank,
-        region_dim=prepared.train.region_dim,
-        text_dim=prepared.text_dim,
-    )
+    return Checkpoint.of(job.experiment, captioner, prepared)
 
 
 def _key(job: ArmJob) -> str:
