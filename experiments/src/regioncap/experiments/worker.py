@@ -126,7 +126,7 @@ def _run(job: ArmJob, tell: Callable[[Message], None]) -> None:
             tell(Message(job=job.name, step=step, pictures=tuple(pictures(step, captioner, generated))))
 
     def checkpoint(name: str, captioner: Captioner) -> None:
-        save_checkpoint(_checkpoint(job, prepared, captioner), job.out / name)
+        save_checkpoint(Checkpoint.of(job.experiment, captioner, prepared), job.out / name)
 
     keeping = Keeping(state=job.out / _TRAINING / STATE, key=_key(job), checkpoint=checkpoint)
     language = load_language(job.language) if job.language else None
@@ -137,7 +137,7 @@ def _run(job: ArmJob, tell: Callable[[Message], None]) -> None:
         return
     names = [image.name for image in prepared.dev_images]
     write_whole(job.out / EVIDENCE, json.dumps(dict(zip(names, evidence, strict=True)), separators=(",", ":")))
-    save_checkpoint(_checkpoint(job, prepared, trained.captioner), job.out / "checkpoint")
+    save_checkpoint(Checkpoint.of(job.experiment, trained.captioner, prepared), job.out / "checkpoint")
     result = {
         "arm": job.arm,
         "experiment": to_dict(job.experiment),
@@ -170,10 +170,6 @@ def _on_dev(
         graphs.append(part.regions.graph)
         evidence += [evidence_record(seen) for seen in evidence_of(captioner, part)]
     return processes.gathered(captions), summarise(processes.gathered(graphs)), processes.gathered(evidence)
-
-
-def _checkpoint(job: ArmJob, prepared: Prepared, captioner: Captioner) -> Checkpoint:
-    return Checkpoint.of(job.experiment, captioner, prepared)
 
 
 def _key(job: ArmJob) -> str:
