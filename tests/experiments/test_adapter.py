@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from regioncap.encoders import Regions
-from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
+from regioncap.experiments.adapter import AdapterConfig, FeaturelessRegionsConfig, NoRegionsConfig
 
 
 @pytest.fixture
@@ -57,4 +57,14 @@ def test_no_regions_hands_on_empty_axes_without_parameters(regions: Regions) -> 
     assert adapted.raw.shape == (2, 0, 6)
     assert adapted.boxes.shape == (2, 0, 4)
     assert adapted.valid.shape == (2, 0)
+    assert not list(stage.parameters())
+
+
+def test_featureless_regions_keep_their_places_and_say_nothing(regions: Regions) -> None:
+    stage = FeaturelessRegionsConfig().build(6, 4)
+    adapted = stage(regions)
+    assert torch.equal(adapted.features, torch.zeros(2, 3, 4))
+    assert torch.equal(adapted.boxes, regions.boxes)
+    assert torch.equal(adapted.valid, regions.valid)
+    assert torch.equal(adapted.raw, regions.features)
     assert not list(stage.parameters())

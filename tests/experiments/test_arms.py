@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,10 +17,12 @@ from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.objectives.caption import CaptionObjectiveConfig
 from regioncap.experiments.training.phases import PhaseConfig, set_trainable
 from regioncap.experiments.training.train import train
-from regioncap.graph import NoGraphConfig, RegionGraphConfig
+from regioncap.graph import GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
 
 WAYS = {"prefix", "decoder"}
 """Where words enter beside the vectors of eqs. 11-13."""
+ALONE = {"adapter", "graph", "fusion", "prefix"}
+"""What regions reach the decoder by beside words."""
 STAGES = {
     "clipcap": {"adapter", "graph", "fusion", "guidance", *WAYS},
     "clipcap transformer": {"adapter", "graph", "fusion", "guidance", *WAYS},
@@ -27,6 +30,7 @@ STAGES = {
     "+graph": {"guidance", *WAYS},
     "+graph+guidance": set(),
     "+guidance": {"graph"},
+    "clipcap+guidance": ALONE,
     "scene words": {"guidance"},
     "detail words": {"guidance"},
     "shuffled guidance": {"guidance"},
@@ -38,11 +42,11 @@ STAGES = {
     "random edges": {"graph", "guidance", *WAYS},
     "no edges": {"graph", "guidance", *WAYS},
     "learned edges": {"graph", "guidance", *WAYS},
-    "scene words, no graph": {"graph", "guidance"},
-    "detail words, no graph": {"graph", "guidance"},
-    "shuffled guidance, no graph": {"graph", "guidance"},
-    "words as tokens, no graph": {"graph", "decoder"},
-    "words as bias, no graph": {"graph", "prefix"},
+    "scene words on clipcap": {*ALONE, "guidance"},
+    "detail words on clipcap": {*ALONE, "guidance"},
+    "shuffled guidance on clipcap": {*ALONE, "guidance"},
+    "words as tokens on clipcap": {*ALONE, "decoder"},
+    "words as bias on clipcap": {*ALONE, "prefix"},
 }
 
 
@@ -56,6 +60,8 @@ def differences(one: Experiment, other: Experiment) -> set[str]:
 def test_arm_differs_from_the_full_captioner_in_the_stages_it_names_and_nothing_else(preset: str, arm: str) -> None:
     full = PRESETS[preset]()
     stages = STAGES[arm]
+    if preset == "photos-best" and arm.endswith((" on clipcap", "+guidance")) and arm != "words as bias on clipcap":
+        stages = stages - {"prefix"}  # regions have no tokens there in any case
     if preset.endswith("paper"):  # by similarity, as vectors alone
         if arm.startswith(("words as tokens", "words as both")):
             with pytest.raises(ValueError, match="words as tokens need a prefix of tokens"):
@@ -64,6 +70,8 @@ def test_arm_differs_from_the_full_captioner_in_the_stages_it_names_and_nothing_
         own = {"clipcap": {"prefix"}, "clipcap transformer": {"prefix"}}.get(arm, set())
         own = {"decoder"} if arm.startswith("words as bias") else own
         stages = (stages - WAYS if arm != "similar words" else set()) | own
+        if arm.endswith((" on clipcap", "+guidance")):
+            stages = stages - {"adapter"}  # regions' features ask for their words
     assert {key.split(".")[0] for key in differences(ARMS[arm].make(full), full)} == stages
 
 
@@ -96,23 +104,44 @@ def test_controls_have_the_graph_arms_parameters(make_captioner: Callable[[str],
     assert shapes["baseline"].items() < shapes["+graph"].items()
 
 
-def test_arms_with_a_graph_have_the_default_one_where_the_settings_have_none() -> None:
+def test_arms_have_the_default_of_a_stage_that_the_settings_leave_out() -> None:
+    alone = ARMS["clipcap+guidance"].make(PRESETS["photos-best"]())
+    assert ARMS["+graph+guidance"].make(alone).graph == RegionGraphConfig()
+    assert ARMS["+guidance"].make(alone) == ARMS["+guidance"].make(PRESETS["photos-best"]())
+    assert ARMS["clipcap"].make(alone) == ARMS["clipcap"].make(PRESETS["photos-best"]())
     graphless = replace(PRESETS["scenes"](), graph=NoGraphConfig())
     assert ARMS["+graph+guidance"].make(graphless).graph == RegionGraphConfig()
     assert ARMS["random edges"].make(graphless).graph == RegionGraphConfig(metric="random")
     assert ARMS["+guidance"].make(graphless) == graphless
 
 
-@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm.endswith(", no graph")])
-def test_an_arm_without_its_graph_is_that_arm_and_compared_with_a_row_without_one(arm: str) -> None:
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm.endswith(" on clipcap")])
+def test_an_arm_on_clipcap_is_that_arm_with_its_regions_in_words_alone(arm: str) -> None:
     scenes = PRESETS["scenes"]()
-    with_graph = ARMS[arm.removesuffix(", no graph")]
-    assert {key.split(".")[0] for key in differences(ARMS[arm].make(scenes), with_graph.make(scenes))} == {"graph"}
-    assert ARMS[ARMS[arm].against].make(scenes).graph == NoGraphConfig()
+    with_graph = ARMS[arm.removesuffix(" on clipcap")].make(scenes)
+    own = ARMS[arm].make(scenes)
+    assert differences(own, with_graph) == differences(ARMS["clipcap+guidance"].make(with_graph), with_graph)
+    assert own.graph == NoGraphConfig()
+    assert own.fusion == GlobalOnlyConfig()
+    assert ARMS[arm].against in ("clipcap", "clipcap+guidance")
     assert "+graph" not in ARMS[arm].says
 
 
-@pytest.mark.parametrize("arm", ["baseline", "+graph", "+graph+guidance", "+guidance"])
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm == "clipcap+guidance" or arm.endswith(" on clipcap")])
+def test_where_regions_enter_through_words_alone_the_fused_vector_is_the_global_one(
+    make_captioner: Callable[[str], Captioner], prepared: Prepared, arm: str
+) -> None:
+    captioner = make_captioner(arm)
+    images, _ = prepared.seen(torch.arange(3))
+    with torch.inference_mode():
+        g = captioner.embed_image(images.pooled)
+        assert torch.allclose(captioner.condition(images).fused, g * math.sqrt(captioner.dim))
+    slots = [kind for kind, _ in captioner.condition(images).prefix.slots]
+    assert "regions" not in slots
+    assert slots[0] == "fused"
+
+
+@pytest.mark.parametrize("arm", ["baseline", "+graph", "+graph+guidance", "+guidance", "clipcap+guidance"])
 def test_settings_say_which_arm_they_are(arm: str) -> None:
     experiment = ARMS[arm].make(PRESETS["scenes"]())
     assert own_arm(experiment) == arm
@@ -120,7 +149,7 @@ def test_settings_say_which_arm_they_are(arm: str) -> None:
 
 
 def test_a_captioner_without_a_graph_has_a_study_that_asks_whether_one_helps() -> None:
-    assert own_arm(PRESETS["photos-best"]()) == "+guidance"
+    assert own_arm(PRESETS["photos-best"]()) == "clipcap+guidance"
     assert own_arm(PRESETS["photos"]()) == "+graph+guidance"
     for preset in ("photos", "photos-best"):
         assert {"+graph+guidance", own_arm(PRESETS[preset]())} <= set(standard_arms(PRESETS[preset]()))

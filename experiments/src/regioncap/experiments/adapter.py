@@ -82,3 +82,29 @@ class NoRegions(nn.Module):
             boxes=regions.boxes[:, :0],
             valid=regions.valid[:, :0],
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeaturelessRegionsConfig:
+    """Null stage: regions are where keyword heads found words, and nothing else of them goes on."""
+
+    def build(self, region_dim: int, dim: int) -> "FeaturelessRegions":
+        """`region_dim` is taken only to be called like the adapter."""
+        return FeaturelessRegions(dim)
+
+
+class FeaturelessRegions(nn.Module):
+    """Every region keeps its slot and its place; its features are zero. No parameters."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, regions: Regions) -> AdaptedRegions:
+        """The same regions, of features that say nothing."""
+        return AdaptedRegions(
+            features=torch.zeros(*regions.valid.shape, self.dim, device=regions.features.device),
+            raw=regions.features,
+            boxes=regions.boxes,
+            valid=regions.valid,
+        )

@@ -11,9 +11,9 @@ from regioncap.decoder import (
     TokenPrefixConfig,
     TransformerMappingConfig,
 )
-from regioncap.experiments.adapter import NoRegionsConfig
+from regioncap.experiments.adapter import AdapterConfig, FeaturelessRegionsConfig, NoRegionsConfig
 from regioncap.experiments.config import Experiment
-from regioncap.graph import GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
+from regioncap.graph import FusionConfig, GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
 from regioncap.guidance import NoGuidanceConfig, SemanticGuidanceConfig
 
 RETRIEVAL = "retrieval floor"
@@ -47,8 +47,13 @@ def as_it_is(base: Experiment) -> Experiment:
 
 
 def full(base: Experiment) -> Experiment:
-    """Every stage: row 3 of Tables 5 and 6. Settings without a graph get the default one."""
-    return base if isinstance(base.graph, RegionGraphConfig) else replace(base, graph=RegionGraphConfig())
+    """Every stage: row 3 of Tables 5 and 6. Stages that the settings leave out are the default ones."""
+    return replace(
+        base,
+        adapter=base.adapter if isinstance(base.adapter, AdapterConfig) else AdapterConfig(),
+        graph=base.graph if isinstance(base.graph, RegionGraphConfig) else RegionGraphConfig(),
+        fusion=base.fusion if isinstance(base.fusion, FusionConfig) else FusionConfig(),
+    )
 
 
 def without_guidance(base: Experiment) -> Experiment:
@@ -58,7 +63,20 @@ def without_guidance(base: Experiment) -> Experiment:
 
 def without_graph(base: Experiment) -> Experiment:
     """Words, no relations: what is left of the full captioner if the graph goes."""
-    return replace(base, graph=NoGraphConfig())
+    return replace(full(base), graph=NoGraphConfig())
+
+
+def words_without_regions(base: Experiment) -> Experiment:
+    """Words beside the global vector, clipcap with guidance: regions enter through words and in no other way.
+
+    Keyword heads read the regions themselves; where words are found by similarity, regions' features ask for them.
+    """
+    guidance, prefix = base.guidance, base.prefix
+    learned = isinstance(guidance, SemanticGuidanceConfig) and guidance.retrieval == "learned"
+    if isinstance(prefix, TokenPrefixConfig):
+        prefix = replace(prefix, kinds=tuple(kind for kind in prefix.kinds if kind != "regions"))
+    adapter = FeaturelessRegionsConfig() if learned else base.adapter
+    return replace(without_graph(base), adapter=adapter, fusion=GlobalOnlyConfig(), prefix=prefix)
 
 
 def baseline(base: Experiment) -> Experiment:
@@ -172,6 +190,11 @@ _WITH_GRAPH: Mapping[str, Arm] = {
     "+graph": Arm(make=without_guidance, against="baseline", says="baseline with KNN graph and graph attention"),
     "+graph+guidance": Arm(make=full, against="+graph", says="+graph with scene and detail guidance"),
     "+guidance": Arm(make=without_graph, against="baseline", says="baseline with scene and detail guidance, no graph"),
+    "clipcap+guidance": Arm(
+        make=words_without_regions,
+        against="clipcap",
+        says="global vector with scene and detail guidance, through which alone regions enter",
+    ),
     "scene words": Arm(make=scene_words, against="+graph", says="+graph with guidance of the whole picture alone"),
     "detail words": Arm(make=detail_words, against="+graph", says="+graph with guidance of the regions alone"),
     "shuffled guidance": Arm(
@@ -189,22 +212,22 @@ _WITH_GRAPH: Mapping[str, Arm] = {
     "learned edges": Arm(make=learned_edges, against="+graph", says="+graph with neighbours picked by query tokens"),
 }
 
-_NO_GRAPH = {"+graph+guidance": "+guidance", "+graph": "baseline"}
-"""Row -> the row that it is without its graph."""
+_ON_CLIPCAP = {"+graph+guidance": "clipcap+guidance", "+graph": "clipcap"}
+"""Row -> the row that it is where regions enter through words alone."""
 
 
-def _no_graph(arm: Arm) -> Arm:
-    """The arm without its graph, beside the row that is so without one."""
+def _on_clipcap(arm: Arm) -> Arm:
+    """The arm where regions enter through words alone, beside the row that is so."""
     says = arm.says
-    for row, without in _NO_GRAPH.items():
+    for row, without in _ON_CLIPCAP.items():
         says = says.replace(row, without)
-    return Arm(make=lambda base: without_graph(arm.make(base)), against=_NO_GRAPH[arm.against], says=says)
+    return Arm(make=lambda base: words_without_regions(arm.make(base)), against=_ON_CLIPCAP[arm.against], says=says)
 
 
 ARMS: Mapping[str, Arm] = {
     **_WITH_GRAPH,
     **{
-        f"{name}, no graph": _no_graph(_WITH_GRAPH[name])
+        f"{name} on clipcap": _on_clipcap(_WITH_GRAPH[name])
         for name in ("scene words", "detail words", "shuffled guidance", "words as tokens", "words as bias")
     },
 }
@@ -223,18 +246,19 @@ STANDARD = (
 )
 """The arms of a study that names none; the others answer questions of their own."""
 
-_STANDARD_NO_GRAPH = (
+_STANDARD_ON_CLIPCAP = (
     "clipcap",
     "baseline",
+    "clipcap+guidance",
     "+guidance",
     "+graph+guidance",
-    "scene words, no graph",
-    "detail words, no graph",
-    "shuffled guidance, no graph",
+    "scene words on clipcap",
+    "detail words on clipcap",
+    "shuffled guidance on clipcap",
 )
-"""The same where the captioner has no graph: does one help, and does every stage that there is?"""
+"""The same where regions enter through words alone: do they help in another way, does a graph, does every word?"""
 
-_CAPTIONER = {"photos-best": "+guidance"}
+_CAPTIONER = {"photos-best": "clipcap+guidance"}
 """Preset -> the arm that is its captioner, where that lacks a stage: its settings serve the arms that have it."""
 
 _GOING_ON = {
@@ -253,12 +277,14 @@ def own_arm(base: Experiment) -> str:
     guided = isinstance(base.guidance, SemanticGuidanceConfig)
     if isinstance(base.graph, RegionGraphConfig):
         return _CAPTIONER.get(base.preset, "+graph+guidance") if guided else "+graph"
-    return "+guidance" if guided else "baseline"
+    if not guided:
+        return "baseline"
+    return "clipcap+guidance" if isinstance(base.fusion, GlobalOnlyConfig) else "+guidance"
 
 
 def standard_arms(base: Experiment) -> tuple[str, ...]:
     """The arms of a study of these settings that names none."""
-    return _STANDARD_NO_GRAPH if own_arm(base) == "+guidance" else STANDARD
+    return STANDARD if own_arm(base).startswith("+graph") else _STANDARD_ON_CLIPCAP
 
 
 def arm_of(name: str) -> Arm:
