@@ -128,9 +128,9 @@ def photos_grid() -> Experiment:
 def photos_best() -> Experiment:
     """`photos` by the settings that caption photographs best, without the stages that do not help (docs/quality.md).
 
-    The image vector is that of two ImageNet trunks that look at 320 pixels a side. Words are found by regions, too, but
-    regions are no tokens of the prefix, and its captioner is the arm `+guidance`: the graph is there for the arms that
-    have one.
+    The image vector is that of two ImageNet trunks that look at 320 pixels a side. Regions tell which words to say and
+    enter in no other way: its captioner is the arm `clipcap+guidance`. Adapter, graph and fusion are there for the arms
+    that have them.
     """
     base = photos()
     assert isinstance(base.encoders, PhotoEncodersSource)
