@@ -15,7 +15,7 @@ from regioncap.experiments.prepare import Prepared
 
 @pytest.mark.parametrize(
     ("preset", "captioner"),
-    [("scenes", "+graph+guidance"), ("photos", "+graph+guidance"), ("photos-best", "+guidance")],
+    [("scenes", "+graph+guidance"), ("photos", "+graph+guidance"), ("photos-best", "clipcap+guidance")],
 )
 def test_help_says_which_arm_is_the_presets_captioner(
     preset: str, captioner: str, capsys: pytest.CaptureFixture[str]
