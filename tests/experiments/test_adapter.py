@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from regioncap.encoders import Regions
-from regioncap.experiments.adapter import AdapterConfig, FeaturelessRegionsConfig, NoRegionsConfig
+from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_no_regions_hands_on_empty_axes_without_parameters(regions: Regions) -> 
     assert not list(stage.parameters())
 
 
-def test_featureless_regions_keep_their_places_and_say_nothing(regions: Regions) -> None:
-    stage = FeaturelessRegionsConfig().build(6, 4)
+def test_no_regions_may_keep_their_places(regions: Regions) -> None:
+    stage = NoRegionsConfig(places=True).build(6, 4)
     adapted = stage(regions)
     assert torch.equal(adapted.features, torch.zeros(2, 3, 4))
     assert torch.equal(adapted.boxes, regions.boxes)

@@ -60,51 +60,31 @@ class Adapter(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoRegionsConfig:
-    """Null stage: the captioner sees the global vector alone, as ClipCap does."""
+    """Null stage: nothing of what regions look like goes on."""
+
+    places: bool = False
+    """Whether regions keep their slots and boxes, for the words that keyword heads found there. Without them the
+    captioner sees the global vector alone, as ClipCap does."""
 
     def build(self, region_dim: int, dim: int) -> "NoRegions":
         """`region_dim` is taken only to be called like the adapter."""
-        return NoRegions(dim)
+        return NoRegions(self, dim)
 
 
 class NoRegions(nn.Module):
-    """Every image has zero region slots. No parameters."""
+    """Every image has zero region slots, or with `places` its own with features of zero. No parameters."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, config: NoRegionsConfig, dim: int) -> None:
         super().__init__()
         self.dim = dim
+        self.kept = slice(None if config.places else 0)
 
     def forward(self, regions: Regions) -> AdaptedRegions:
-        """The same images with a region axis of length 0."""
+        """The same images with regions that say nothing."""
+        valid = regions.valid[:, self.kept]
         return AdaptedRegions(
-            features=torch.zeros(len(regions.valid), 0, self.dim, device=regions.features.device),
-            raw=regions.features[:, :0],
-            boxes=regions.boxes[:, :0],
-            valid=regions.valid[:, :0],
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeaturelessRegionsConfig:
-    """Null stage: regions are where keyword heads found words, and nothing else of them goes on."""
-
-    def build(self, region_dim: int, dim: int) -> "FeaturelessRegions":
-        """`region_dim` is taken only to be called like the adapter."""
-        return FeaturelessRegions(dim)
-
-
-class FeaturelessRegions(nn.Module):
-    """Every region keeps its slot and its place; its features are zero. No parameters."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, regions: Regions) -> AdaptedRegions:
-        """The same regions, of features that say nothing."""
-        return AdaptedRegions(
-            features=torch.zeros(*regions.valid.shape, self.dim, device=regions.features.device),
-            raw=regions.features,
-            boxes=regions.boxes,
-            valid=regions.valid,
+            features=torch.zeros(*valid.shape, self.dim, device=regions.features.device),
+            raw=regions.features[:, self.kept],
+            boxes=regions.boxes[:, self.kept],
+            valid=valid,
         )

@@ -11,7 +11,7 @@ from regioncap.decoder import (
     TokenPrefixConfig,
     TransformerMappingConfig,
 )
-from regioncap.experiments.adapter import AdapterConfig, FeaturelessRegionsConfig, NoRegionsConfig
+from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 from regioncap.experiments.config import Experiment
 from regioncap.graph import FusionConfig, GlobalOnlyConfig, NoGraphConfig, RegionGraphConfig
 from regioncap.guidance import NoGuidanceConfig, SemanticGuidanceConfig
@@ -66,7 +66,7 @@ def without_graph(base: Experiment) -> Experiment:
     return replace(full(base), graph=NoGraphConfig())
 
 
-def words_without_regions(base: Experiment) -> Experiment:
+def clipcap_with_guidance(base: Experiment) -> Experiment:
     """Words beside the global vector, clipcap with guidance: regions enter through words and in no other way.
 
     Keyword heads read the regions themselves; where words are found by similarity, regions' features ask for them.
@@ -75,7 +75,7 @@ def words_without_regions(base: Experiment) -> Experiment:
     learned = isinstance(guidance, SemanticGuidanceConfig) and guidance.retrieval == "learned"
     if isinstance(prefix, TokenPrefixConfig):
         prefix = replace(prefix, kinds=tuple(kind for kind in prefix.kinds if kind != "regions"))
-    adapter = FeaturelessRegionsConfig() if learned else base.adapter
+    adapter = NoRegionsConfig(places=True) if learned else base.adapter
     return replace(without_graph(base), adapter=adapter, fusion=GlobalOnlyConfig(), prefix=prefix)
 
 
@@ -191,7 +191,7 @@ _WITH_GRAPH: Mapping[str, Arm] = {
     "+graph+guidance": Arm(make=full, against="+graph", says="+graph with scene and detail guidance"),
     "+guidance": Arm(make=without_graph, against="baseline", says="baseline with scene and detail guidance, no graph"),
     "clipcap+guidance": Arm(
-        make=words_without_regions,
+        make=clipcap_with_guidance,
         against="clipcap",
         says="global vector with scene and detail guidance, through which alone regions enter",
     ),
@@ -221,7 +221,7 @@ def _on_clipcap(arm: Arm) -> Arm:
     says = arm.says
     for row, without in _ON_CLIPCAP.items():
         says = says.replace(row, without)
-    return Arm(make=lambda base: words_without_regions(arm.make(base)), against=_ON_CLIPCAP[arm.against], says=says)
+    return Arm(make=lambda base: clipcap_with_guidance(arm.make(base)), against=_ON_CLIPCAP[arm.against], says=says)
 
 
 ARMS: Mapping[str, Arm] = {

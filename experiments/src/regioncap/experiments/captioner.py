@@ -19,7 +19,7 @@ from regioncap.decoder import (
     TokenSpread,
 )
 from regioncap.encoders import ImageFeatures, ImageTextHead
-from regioncap.experiments.adapter import AdaptedRegions, Adapter, FeaturelessRegions, NoRegions
+from regioncap.experiments.adapter import AdaptedRegions, Adapter, NoRegions
 from regioncap.experiments.keywords.inputs import inputs_of
 from regioncap.graph import EnhancedRegions, Fusion, GlobalOnly, NoGraph, RegionGraph
 from regioncap.guidance import (
@@ -71,7 +71,7 @@ class Captioner(nn.Module):
         *,
         clip_head: ImageTextHead,
         text_projection: nn.Linear,
-        adapter: Adapter | FeaturelessRegions | NoRegions,
+        adapter: Adapter | NoRegions,
         graph: RegionGraph | NoGraph,
         fusion: Fusion | GlobalOnly,
         keyword_heads: KeywordHeads | KeywordCommittee | NoKeywordHeads,

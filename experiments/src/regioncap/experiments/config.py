@@ -14,7 +14,7 @@ from regioncap.decoder import (
     TransformerMappingConfig,
 )
 from regioncap.encoders import ClipLoraConfig
-from regioncap.experiments.adapter import AdapterConfig, FeaturelessRegionsConfig, NoRegionsConfig
+from regioncap.experiments.adapter import AdapterConfig, NoRegionsConfig
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.data.sources import DataSource
 from regioncap.experiments.encoders import PaperEncodersSource, PhotoEncodersSource, ScenesEncodersSource
@@ -49,7 +49,7 @@ class Experiment:
     """What teaches keyword heads, for learned retrieval."""
     language: LanguageConfig = field(default_factory=LanguageConfig)
     """Whether the decoder first learns its language from text alone."""
-    adapter: AdapterConfig | FeaturelessRegionsConfig | NoRegionsConfig = field(default_factory=AdapterConfig)
+    adapter: AdapterConfig | NoRegionsConfig = field(default_factory=AdapterConfig)
     graph: RegionGraphConfig | NoGraphConfig = field(default_factory=RegionGraphConfig)
     fusion: FusionConfig | GlobalOnlyConfig = field(default_factory=FusionConfig)
     guidance: SemanticGuidanceConfig | NoGuidanceConfig = field(default_factory=SemanticGuidanceConfig)

@@ -22,7 +22,7 @@ from regioncap.encoders import (
     FasterRcnnEncoder,
     GridEncoder,
 )
-from regioncap.experiments.adapter import Adapter, FeaturelessRegions, NoRegions
+from regioncap.experiments.adapter import Adapter, NoRegions
 from regioncap.experiments.generate import CaptionGenerator
 from regioncap.experiments.training.images import OnTheFlyImages, StoredImages
 from regioncap.experiments.training.objectives.caption import CaptionObjective
@@ -42,7 +42,7 @@ STAGE_METHODS: tuple[tuple[type, str, str], ...] = (
     (ClipTail, "embed_image", "global encoder"),
     (FasterRcnnEncoder, "forward", "region encoder"),
     (GridEncoder, "forward", "region encoder"),
-    *((kind, "forward", "adapter") for kind in (Adapter, FeaturelessRegions, NoRegions)),
+    *((kind, "forward", "adapter") for kind in (Adapter, NoRegions)),
     *((kind, "forward", "graph") for kind in (RegionGraph, NoGraph)),
     *((kind, "forward", "fusion") for kind in (Fusion, GlobalOnly)),
     *((kind, "forward", "guidance") for kind in (KeywordHeads, KeywordCommittee, SemanticGuidance, NoGuidance)),
