@@ -16,6 +16,17 @@ SIZE = 64
 """Pixels a side that the small models take."""
 
 
+@pytest.fixture
+def bfloat16(monkeypatch):
+    """The processor says that it computes bfloat16, as many do; where it does not, PyTorch emulates it."""
+    from regioncap.encoders.arithmetic import _computes_bfloat16
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    _computes_bfloat16.cache_clear()
+    yield
+    _computes_bfloat16.cache_clear()
+
+
 def spread(model):
     """Weights so large that no layer's part in the result is lost in rounding."""
     torch.manual_seed(0)

@@ -7,6 +7,12 @@ from regioncap.decoder.projections import Activation, Precision, project_by
 CLOSE: dict[Precision, float] = {"float32": 1e-6, "bfloat16": 6e-3, "int8": 2e-2}
 
 
+def computed(precision: Precision) -> Precision:
+    """What stands for it on this processor."""
+    emulated = precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "float32" if emulated else precision
+
+
 def reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, activation: Activation) -> torch.Tensor:
     y = F.linear(x.double(), weight.double(), bias.double())
     return F.gelu(y, approximate="tanh") if activation == "gelu" else y
@@ -23,8 +29,9 @@ def test_is_the_product_to_the_formats_precision(rows: tuple[int, ...], precisio
     assert y.shape == (*rows, 48)
     assert y.dtype == torch.float32
     error = float((y - want).norm() / want.norm())
-    assert error < CLOSE[precision]
-    assert precision == "float32" or error > CLOSE[precision] / 20
+    kind = computed(precision)
+    assert error < CLOSE[kind]
+    assert kind == "float32" or error > CLOSE[kind] / 20
 
 
 @pytest.mark.parametrize("precision", CLOSE)

@@ -111,6 +111,7 @@ def test_batch_mates_change_nothing(config, pictures):
     torch.testing.assert_close(together.regions.features[2:3], alone.regions.features, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize(("precision", "cosine"), [("bfloat16", 0.999), ("int8", 0.995)])
 def test_cheaper_arithmetic_is_near_and_not_equal(config, pictures, precision, cosine):
     exact, rough = config.build(), replace(config, precision=precision).build()

@@ -94,6 +94,7 @@ def test_bfloat16_rounds_inputs_and_weights(bias):
     torch.testing.assert_close(out.float(), rounded(x.bfloat16().float()).detach(), atol=0, rtol=2**-7)
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_quicken_replaces_linear_layers_at_every_depth_but_those_torch_reads_past():
     model = nn.ModuleDict({"a": nn.Sequential(linear(), nn.ReLU()), "b": nn.MultiheadAttention(4, 2), "c": linear()})
     model["patches"], model["other"] = nn.Conv2d(3, 4, 8, 8), nn.Conv2d(3, 4, 3)

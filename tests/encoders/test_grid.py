@@ -58,6 +58,7 @@ def test_batch_mates_change_nothing(images):
     torch.testing.assert_close(together.regions.features[1:2], alone.regions.features, atol=1e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_bfloat16_is_near_and_not_equal(images):
     exact = SMALL.build()(images).pooled
     rough = replace(SMALL, precision="bfloat16").build()(images).pooled

@@ -71,6 +71,7 @@ def test_no_texts_and_one_string(config):
         encoder("a dog runs")
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_every_field_is_read(config):
     long = TEXTS[1]
     exact = config.build().embed([long])

@@ -40,6 +40,7 @@ def last_map(model, images):
         return model((images - mean) / std)
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_equals_torchvision(torchvision_model, images, suffix, tmp_path):
     file = tmp_path / f"resnet{suffix}"

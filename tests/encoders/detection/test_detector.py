@@ -157,6 +157,7 @@ def test_image_size_is_demanded() -> None:
         used_detector().trunk_features(pictures(1, size=70))
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_bfloat16_finds_nearly_the_same_features() -> None:
     detector = used_detector()
     pixels = detector.trunk_features(pictures(2))

@@ -146,6 +146,7 @@ def test_it_is_frozen(config: FasterRcnnEncoderConfig) -> None:
     assert torch.equal(before.pooled, after.pooled)
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize(
     "change", [{"regions": 2}, {"score_threshold": 0.6}, {"nms_threshold": 0.05}, {"precision": "bfloat16"}]
 )

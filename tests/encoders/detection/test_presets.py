@@ -171,6 +171,7 @@ def test_picture_size_must_fit_the_trunk(tmp_path: Path) -> None:
         FasterRcnnEncoderConfig(weights=tmp_path, image_size=100).build()
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"head_precision": "bfloat16"}])
 def test_bfloat16_is_near(encoder: FasterRcnnEncoder, change: dict[str, str]) -> None:
     """On the whole picture: among boxes of an untrained detector, rounding chooses others."""

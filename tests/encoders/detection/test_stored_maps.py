@@ -58,6 +58,7 @@ def test_stored_maps_are_those_computed(tmp_path: Path, precision: str) -> None:
         torch.testing.assert_close(read[name], computed[name], rtol=rtol, atol=1e-2)
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_a_stored_batch_is_what_was_computed_to_the_last_bit(tmp_path: Path) -> None:
     images, targets = data(2)
     detector = fresh()

@@ -95,6 +95,7 @@ def test_training_repeats_exactly_and_leaves_the_global_generator_alone() -> Non
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize(
     "change",
     [

@@ -41,6 +41,7 @@ def test_a_case_becomes_a_record(stand_in: Any) -> None:
     assert 0 <= record.peak_mib < 20
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_weights_of_frozen_layers_count_though_they_are_buffers() -> None:
     layer = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))
     quicken(layer, "bfloat16")

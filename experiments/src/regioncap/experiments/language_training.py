@@ -19,6 +19,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from regioncap.decoder import CaptionTokenizer, EncodedCaptions, Gpt2Decoder, Gpt2DecoderConfig
+from regioncap.encoders import arithmetic
 from regioncap.encoders.quiet import quiet_transformers
 from regioncap.experiments.progress import track
 from regioncap.experiments.training.captions import batches
@@ -135,7 +136,7 @@ def train_language(
             group["lr"] = config.lr * factor
         batch = _in_rows(EncodedCaptions(tokens=encoded.tokens[rows], mask=encoded.mask[rows]), _PER_ROW)
         shift = int(torch.randint(min(model.positions - batch[0].shape[-1], _FARTHEST) + 1, ()))
-        with torch.autocast("cpu", torch.bfloat16), _shifted(model, shift):
+        with arithmetic("cpu", "bfloat16"), _shifted(model, shift):
             loss = model.loss(*_no_prefix(model, len(batch[0])), *batch)
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is {loss.item()} at step {step}; lower language.lr (now {config.lr})")

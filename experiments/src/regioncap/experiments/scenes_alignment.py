@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regioncap.encoders import ClipHead, RetrievalRecall, TextEncoder, info_nce, retrieval_recall
+from regioncap.encoders import ClipHead, RetrievalRecall, TextEncoder, arithmetic, info_nce, retrieval_recall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def train_alignment(
                 order = torch.randperm(n)
             batch, order = order[: config.batch_size], order[config.batch_size :]
             texts = [captions[i][k] for i in batch.tolist() for k in torch.randperm(len(captions[i]))[:drawn].tolist()]
-            with torch.autocast("cpu", torch.bfloat16):
+            with arithmetic("cpu", "bfloat16"):
                 states = text_encoder(texts)
             embedded = head.embed_text(states.float()).view(len(batch), drawn, head.dim)
             loss = info_nce(head.embed_image(pooled[batch]), embedded, head.scale)

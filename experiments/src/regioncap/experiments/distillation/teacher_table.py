@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from regioncap.encoders import arithmetic
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.distillation.targets import Targets
 from regioncap.experiments.prepare import Prepared
@@ -72,7 +73,7 @@ def _write(
     done = 0
     for rows in track(parts, description="teacher's words", total=len(parts)):
         real = targets.mask[rows][..., 1:]
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode(), arithmetic("cpu", "bfloat16"):
             prefix = teacher.condition(*prepared.seen(rows)).prefix
             logits = teacher.decoder(
                 prefix.embeddings, prefix.valid, targets.tokens[rows][..., :-1], real, prefix.added, prefix.bias

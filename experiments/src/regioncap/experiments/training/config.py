@@ -28,7 +28,8 @@ class TrainConfig:
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm at most."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """`bf16` and `fp16` run matrix products in half precision; `fp16` needs a GPU."""
+    """`bf16` and `fp16` run matrix products in half precision; `fp16` needs a GPU, and `bf16` is float32 on a
+    processor that has no bfloat16."""
     device: Literal["auto", "cpu"] = "auto"
     """`auto`: a GPU where there is one."""
     compile: bool = False

@@ -12,6 +12,7 @@ from accelerate.utils import DistributedType, broadcast_object_list, gather_obje
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from regioncap.encoders import computes_bfloat16
 from regioncap.experiments.training.config import TrainConfig
 
 Item = TypeVar("Item")
@@ -38,13 +39,15 @@ class Processes:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        if config.precision == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
+        on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+        if config.precision == "fp16" and on_cpu:
             raise ValueError("train.precision fp16 needs a CUDA GPU; bf16 runs on a CPU too")
+        emulated = config.precision == "bf16" and not computes_bfloat16("cpu" if on_cpu else "cuda")
         # accelerate keeps the first precision that a process asks for; a process may train more than once.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
-            mixed_precision="no" if config.precision == "fp32" else config.precision,
-            cpu=config.device == "cpu" or not torch.cuda.is_available(),
+            mixed_precision="no" if config.precision == "fp32" or emulated else config.precision,
+            cpu=on_cpu,
             kwargs_handlers=[
                 # What a phase freezes, and what an arm's loss does not reach, has no gradient.
                 DistributedDataParallelKwargs(find_unused_parameters=True),

@@ -36,13 +36,14 @@ def project_by(
     With one word at a time a product has few rows, and reading or repacking the weights is what costs. On a CPU they
     are therefore laid out once as oneDNN wants them; results differ from `F.linear` by rounding. `int8` is for CPUs:
     weights are rounded per output channel and inputs per row, so that no row's result depends on its batch-mates.
-    Raises ValueError for int8 on another device.
+    bfloat16 is float32 on a CPU that would emulate it. Raises ValueError for int8 on another device.
     """
     if precision == "int8":
         if weight.device.type != "cpu":
             raise ValueError(f"search.precision int8 runs on CPUs, the decoder is on {weight.device}: take bfloat16")
         return _Int8Projection(weight, bias, activation)
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    emulated = weight.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    dtype = torch.bfloat16 if precision == "bfloat16" and not emulated else torch.float32
     if weight.device.type == "cpu" and torch.backends.mkldnn.is_available():
         return _PackedProjection(weight, bias, dtype, activation)
     return _PlainProjection(weight, bias, dtype, activation)

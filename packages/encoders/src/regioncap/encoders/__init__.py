@@ -1,5 +1,6 @@
 """Image, region and text encoders of RegionCap (eqs. 1, 2 and 6)."""
 
+from regioncap.encoders.arithmetic import arithmetic, computes_bfloat16
 from regioncap.encoders.augment import AugmentConfig, augment
 from regioncap.encoders.backbones import (
     Backbone,
@@ -105,8 +106,10 @@ __all__ = [
     "TextEncoder",
     "TextEncoderConfig",
     "VitMapConfig",
+    "arithmetic",
     "augment",
     "build_small_bert",
+    "computes_bfloat16",
     "efficientnet_fpn",
     "info_nce",
     "load_detector",

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from regioncap.encoders.arithmetic import keeps_bfloat16
+
 Precision = Literal["float32", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 """What a frozen encoder may compute in."""
@@ -21,14 +23,17 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 def quicken(module: nn.Module, precision: Precision) -> None:
     """Replace every linear layer below `module` by a frozen one of this precision, in place.
 
-    A vision transformer's patch embedding is such a layer too, in bfloat16 for both of the lower precisions.
+    A vision transformer's patch embedding is such a layer too, in bfloat16 for both of the lower precisions. Where no
+    processor computes bfloat16, float32 takes its place.
     Linear layers of a `nn.MultiheadAttention` stay: torch reads their weights past the layer.
     """
+    half = precision != "float32" and keeps_bfloat16("bfloat16")
+    products: Precision = "float32" if precision == "bfloat16" and not half else precision
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
-            setattr(module, name, _FAST[precision](child))
+            setattr(module, name, _FAST[products](child))
         elif isinstance(child, nn.Conv2d) and child.stride == child.kernel_size and child.groups == 1:
-            if precision != "float32":
+            if half:
                 setattr(module, name, PatchConvolution(child))
         elif not isinstance(child, nn.MultiheadAttention):
             quicken(child, precision)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
+from regioncap.encoders.arithmetic import arithmetic
 from regioncap.encoders.quiet import quiet_transformers
 from regioncap.encoders.weights import (
     MODEL_FILES,
@@ -112,7 +113,7 @@ class TextEncoder(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            with arithmetic(self.model.device, self.config.precision):
                 return embed_distinct(self, texts, dim=self.dim, batch_size=batch_size, progress=progress)
         finally:
             self.train(was_training)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -37,7 +36,7 @@ class KeywordTrainingConfig:
     batch_size: int = 64
     """Images a step."""
     precision: Literal["bf16", "fp32"] = "bf16"
-    """`bf16` runs matrix products under autocast."""
+    """`bf16` runs matrix products under autocast, where the processor has bfloat16."""
     learning_rate: float = 2e-3
     """AdamW's peak rate, after a linear warm-up over the first tenth of the steps and before a cosine to zero."""
     weight_decay: float = 0.01
@@ -154,13 +153,15 @@ class KeywordTeacher:
                 {"params": [key.requires_grad_() for key in keys], "weight_decay": 0.0},
             ]
             optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+            # A processor without bfloat16 emulates it, in many times the time.
+            half = config.precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
             batches = max(1, len(rows) // config.batch_size)
             total = batches * config.epochs
             schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
             for epoch in range(1, config.epochs + 1):
                 sums: dict[str, float] = {}
                 for batch in rows[torch.randperm(len(rows))].tensor_split(batches):
-                    with torch.autocast("cpu", torch.bfloat16) if config.precision == "bf16" else nullcontext():
+                    with torch.autocast("cpu", torch.bfloat16, enabled=half):
                         losses = self._losses(heads, batch)
                     optimizer.zero_grad(set_to_none=True)
                     torch.stack(list(losses.values())).sum().backward()

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from regioncap.encoders.arithmetic import arithmetic
 from regioncap.encoders.efficientnet_lite import STRIDE, load_efficientnet_lite
 from regioncap.encoders.fast_linear import Precision
 
@@ -38,6 +39,6 @@ class EfficientNetLiteBackbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C Y X"]:
         """Return the feature map."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with arithmetic(images.device, self.precision):
             feature_map: Tensor = self.trunk(images.contiguous(memory_format=torch.channels_last))
         return feature_map.float()

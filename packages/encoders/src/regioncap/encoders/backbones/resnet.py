@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from transformers import AutoModel
 
+from regioncap.encoders.arithmetic import keeps_bfloat16
 from regioncap.encoders.fast_linear import Precision
 from regioncap.encoders.preprocessing import load_normalisation
 from regioncap.encoders.weights import MODEL_FILES, find_checkpoint, load_pretrained, one_line
@@ -71,7 +72,7 @@ class ResNetBackbone(nn.Module):
         self.std: Tensor
         self.trunk.eval()
         fold_batch_norms(self.trunk)
-        self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self.dtype = torch.bfloat16 if keeps_bfloat16(precision) else torch.float32
         self.trunk.to(self.dtype).to(memory_format=torch.channels_last)
         self.requires_grad_(False)
 

@@ -17,6 +17,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
+from regioncap.encoders.arithmetic import arithmetic
 from regioncap.encoders.detection.attributes import AttributesConfig, NoAttributesConfig
 from regioncap.encoders.detection.box_heads import HeadConfig, Layer4Head, MeanMlpHeadConfig
 from regioncap.encoders.detection.box_predictor import BoxPredictor, mean_over_boxes
@@ -177,13 +178,13 @@ class Detector(nn.Module):
             )
         mean, std = (images.new_tensor(x).view(3, 1, 1) for x in (self.trunk.image_mean, self.trunk.image_std))
         normalised = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-        with _arithmetic(images.device, precision):
+        with arithmetic(images.device, precision):
             return float32(self.trunk.frozen_maps(normalised))
 
     @torch.no_grad()
     def pyramid(self, maps: Maps, precision: Precision = "float32") -> FeaturePyramid:
         """Return the rest of the trunk's maps, as float32."""
-        with _arithmetic(next(iter(maps.values())).device, precision):
+        with arithmetic(next(iter(maps.values())).device, precision):
             body_maps = self.trunk.body_maps(maps)
             levels = self._levels(body_maps)
             pooled_map = levels[LAST] if LAST in levels else self.trunk.pooled_map(body_maps).float()
@@ -198,7 +199,7 @@ class Detector(nn.Module):
         overlap an object, given its true class. `precision` is that of the trunk. The module must be in training mode.
         """
         assert self.training, "the losses exist in training mode only"
-        with _arithmetic(next(iter(maps.values())).device, precision):
+        with arithmetic(next(iter(maps.values())).device, precision):
             levels = self._levels(self.trunk.body_maps(maps))
         height, width = self._size(levels)
         scale = next(iter(levels.values())).new_tensor([width, height, width, height])
@@ -239,7 +240,7 @@ class Detector(nn.Module):
         assert not self.training, "detect() is for evaluation mode"
         size = self._size(levels)
         device = next(iter(levels.values())).device
-        with _arithmetic(device, precision):
+        with arithmetic(device, precision):
             proposed, _ = self.model.rpn(self._image_list(levels), without_last(levels))
         proposed = [own[:proposals] for own in proposed]  # they come best first
         features = self._features(levels, proposed, precision)
@@ -297,7 +298,7 @@ class Detector(nn.Module):
 
     def _head(self, levels: Maps, boxes: list[Float[Tensor, "_p 4"]], precision: Precision) -> Float[Tensor, "P R"]:
         heads, head_levels = self.model.roi_heads, {name: levels[name] for name in self.trunk.pooled_levels}
-        with _arithmetic(boxes[0].device, precision):
+        with arithmetic(boxes[0].device, precision):
             features: Tensor = heads.box_head.of_boxes(
                 head_levels, boxes, [self._size(levels)] * len(boxes), heads.box_roi_pool
             )
@@ -312,10 +313,6 @@ class Detector(nn.Module):
         """What the proposal network asks of the pictures: their size, no pixel."""
         first, size = next(iter(levels.values())), self._size(levels)
         return ImageList(first.new_empty(len(first), 3, *size), [size] * len(first))
-
-
-def _arithmetic(device: torch.device, precision: Precision) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _rows(attributes: Bool[Tensor, "m A"], matched: Int[Tensor, "p"]) -> Bool[Tensor, "p A"]:

@@ -23,8 +23,9 @@ _SIDES = ("plain", "mirrored")
 class MapExamples:
     """`Examples` out of a folder that `write_maps` filled; read by the page, so it may be larger than memory.
 
-    The maps are stored in the precision they were computed in, so that nothing is lost. Raises ValueError if the folder
-    is incomplete, or holds the maps of another trunk, of other pictures or in another precision.
+    The maps are stored in the precision that was asked for, in which they were computed unless the processor lacks it,
+    so that nothing is lost. Raises ValueError if the folder is incomplete, or holds the maps of another trunk, of other
+    pictures or in another precision.
     """
 
     def __init__(
