@@ -25,7 +25,7 @@ from regioncap.experiments.training.failures import TrainingStopped, memory_advi
 from regioncap.experiments.training.objectives.caption import CaptionObjectiveConfig
 from regioncap.experiments.training.phases import PhaseConfig
 from regioncap.experiments.training.state import StateError, load_state, save_state
-from regioncap.experiments.training.train import train
+from regioncap.experiments.training.train import fresh_captioner, train
 
 Points = list[tuple[int, dict[str, float]]]
 CLOCKED = ("images_per_s", "images_per_cpu_s", "memory_mb")
@@ -191,6 +191,20 @@ def test_average_and_best_survive_an_end(base: Experiment, prepared: Prepared, t
     resumed = train(experiment, prepared, Said(0.2), keeping=keep(tmp_path))
     assert same(weights(resumed), weights(wanted))
     assert curve(resumed) == curve(wanted)
+
+
+def test_state_holds_what_moves_and_nothing_that_stands(
+    base: Experiment, prepared: Prepared, whole: Trained, tmp_path: Path
+) -> None:
+    """Keyword heads are most of a captioner, and no phase moves them."""
+    train(base, prepared, Said(0.1, 0.3, 0.2), keeping=keep(tmp_path))
+    state = load_state(keep(tmp_path).state)
+    assert state is not None
+    held = {name.removeprefix("captioner.") for name in state["module"]}
+    left_out = set(weights(whole)) - held
+    assert {name.split(".")[0] for name in left_out} == {"keyword_heads", "clip_head"}
+    fresh = fresh_captioner(base, prepared).state_dict()
+    assert all(torch.equal(weights(whole)[name], fresh[name]) for name in left_out)
 
 
 def test_state_of_another_training_is_left_alone(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
@@ -123,6 +124,8 @@ class _Run:
         prepared.to(processes.device)
         self.average = Average(captioner, self.config.ema) if self.config.ema else None
         self.stepper = Stepper(captioner, objective, experiment, prepared, self.plan, processes)
+        self.standing: set[str] = set()
+        """Parameters of the captioner that no phase moves: they are as they came, and no state holds them."""
         self.steps_made, self.cpu_s = 0, 0.0
         self.history: list[dict[str, int | float]] = []
         self.best: dict[str, Any] = {"cider": -1.0, "weights": {}}
@@ -131,8 +134,8 @@ class _Run:
 
     def __call__(self) -> Trained:
         torch.manual_seed(self.experiment.seed + _FAR * self.processes.index)  # dropout
-        self._resume()
         moves = self._all_that_moves()
+        self._resume()
         self.stepper.wrap()
         throughput, mark = Throughput(), time.process_time()
         for step in range(self.steps_made, self.config.steps):
@@ -167,7 +170,7 @@ class _Run:
         self.stale = 0 if better else self.stale + 1
         if better:
             keep = self.config.keep == "best"
-            weights = {name: tensor.cpu().clone() for name, tensor in shown.state_dict().items()} if keep else {}
+            weights = {name: tensor.cpu().clone() for name, tensor in self._moving(shown).items()} if keep else {}
             self.best = {"cider": values["dev.cider"], "weights": weights}
         if generated is not None:
             if self.keeping is not None:
@@ -198,10 +201,10 @@ class _Run:
         values = {
             "key": self.keeping.key,
             "steps": self.steps_made,
-            "module": self.stepper.module.state_dict(),
+            "module": self._moving(self.stepper.module, "captioner."),
             "optimizer": self.stepper.optimizer.state_dict(),
             "scaler": {} if scaler is None else scaler.state_dict(),
-            "average": {} if self.average is None else self.average.model.state_dict(),
+            "average": {} if self.average is None else self._moving(self.average.model, "module."),
             "chance": chance,
             "best": self.best,
             "stale": self.stale,
@@ -216,10 +219,10 @@ class _Run:
         values = None if self.keeping is None else load_state(self.keeping.state)
         if self.keeping is None or values is None or values["key"] != self.keeping.key:
             return
-        self.stepper.module.load_state_dict(values["module"])
+        _put(self.stepper.module, values["module"])
         self.stepper.optimizer.load_state_dict(values["optimizer"])
         if self.average is not None:
-            self.average.model.load_state_dict(values["average"])
+            _put(self.average.model, values["average"])
         if self.processes.accelerator.scaler is not None:
             self.processes.accelerator.scaler.load_state_dict(values["scaler"])
         if self.processes.index < len(values["chance"]):
@@ -241,12 +244,19 @@ class _Run:
                 moves |= {id(parameter) for parameter in self.captioner.parameters() if parameter.requires_grad}
         for parameter in self.captioner.parameters():
             parameter.requires_grad_(id(parameter) in moves)
+        self.standing = {name for name, parameter in self.captioner.named_parameters() if not parameter.requires_grad}
         return sum(parameter.numel() for parameter in self.captioner.parameters() if id(parameter) in moves)
+
+    def _moving(self, module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+        """The module's state without what stands: keyword heads alone are most of a captioner. `prefix` is where the
+        captioner is in it."""
+        state = module.state_dict()
+        return {name: tensor for name, tensor in state.items() if name.removeprefix(prefix) not in self.standing}
 
     def _result(self, parameters: int) -> Trained:
         captioner = self.captioner if self.average is None else self.average.captioner
         if self.config.keep == "best" and self.best["weights"]:
-            captioner.load_state_dict(self.best["weights"])
+            _put(captioner, self.best["weights"])
         cpu_s = self.processes.total({"cpu_s": self.cpu_s})["cpu_s"]
         self.prepared.to(torch.device("cpu"))
         return Trained(
@@ -256,3 +266,8 @@ class _Run:
             steps=self.steps_made,
             history=tuple(self.history),
         )
+
+
+def _put(module: nn.Module, moved: Mapping[str, Tensor]) -> None:
+    """Give a module the state that training moved; the rest stays."""
+    module.load_state_dict({**module.state_dict(), **moved})
