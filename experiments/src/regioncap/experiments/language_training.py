@@ -117,7 +117,7 @@ def train_language(
         model = decoder.build(len(tokenizer), bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad).train()
     encoded = tokenizer.encode(train, max_tokens=min(max_tokens, model.positions))
     test = _HeldOut(tokenizer, held_out, model.positions)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, betas=(0.9, 0.98), fused=True)
     run = _Run(model, optimizer, state)
     measured_at = {round(config.steps * (i + 1) / config.evaluations) for i in range(config.evaluations)}
     if run.load():

@@ -139,7 +139,7 @@ def _optimizer(head: ClipHead, config: ContrastiveConfig) -> torch.optim.AdamW:
     matrices: list[nn.Parameter] = [p for p in head.parameters() if p.ndim > 1]
     vectors: list[nn.Parameter] = [p for p in head.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def _rate(step: int, total: int) -> float:

@@ -81,7 +81,7 @@ class DetectorTraining:
         self.config = config
         self.step = 0
         groups = _parameter_groups(detector, config)
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         self.schedule = OneCycleLR(
             self.optimizer, [group["lr"] for group in groups], total_steps=config.steps, pct_start=0.15
         )
