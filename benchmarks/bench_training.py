@@ -87,7 +87,9 @@ def bare_step(experiment: Experiment, prepared: Prepared, steps: int) -> Step:
     captioner = fresh_captioner(experiment, prepared)
     set_trainable(captioner.train(), experiment.phase2)
     config, objective = experiment.train, experiment.objective.build(prepared.lessons, experiment.dim)
-    optimizer = torch.optim.AdamW(parameter_groups(captioner, objective.parameters(), config), betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        parameter_groups(captioner, objective.parameters(), config), betas=(0.9, 0.98), fused=True
+    )
     batches = []
     for step in range(steps):
         rows = batch_of(len(prepared.train), config.images_per_step, step, experiment.seed)
@@ -147,7 +149,7 @@ def table2_step(phase: int, precision: str, images: int) -> Work:
     seen = ImageFeatures(pooled=torch.randn(images, whole.pooled_dim, device=DEVICE), regions=regions)
     targets = tuple(x.to(DEVICE) for x in objective.targets(rows, CAPTIONS, torch.Generator().manual_seed(0)))
     shares = dict.fromkeys(objective.weights, 1.0)
-    optimizer = torch.optim.AdamW(parameter_groups(captioner, objective.parameters(), settings.train))
+    optimizer = torch.optim.AdamW(parameter_groups(captioner, objective.parameters(), settings.train), fused=True)
 
     def call() -> None:
         optimizer.zero_grad(set_to_none=True)
