@@ -250,6 +250,15 @@ class Outcome:
     out: str
     err: str
 
+    def assert_one_line(self, *parts: str, status: int = 1) -> None:
+        """A status, and one line on stderr that says all of this."""
+        assert self.status == status
+        (line,) = self.err.splitlines()
+        assert line.startswith("regioncap: ")
+        assert "Traceback" not in self.out
+        for part in parts:
+            assert part in line
+
 
 @pytest.fixture(scope="session")
 def scorer() -> Iterator[CaptionScorer]:

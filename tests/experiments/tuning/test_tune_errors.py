@@ -13,14 +13,6 @@ from regioncap.experiments.presets import scenes
 from regioncap.experiments.tuning.locks import taken_or_none
 
 
-def assert_one_line(outcome: Any, status: int, *parts: str) -> None:
-    assert outcome.status == status
-    (line,) = outcome.err.splitlines()
-    assert line.startswith("regioncap: ")
-    for part in parts:
-        assert part in line
-
-
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "refused"
@@ -45,12 +37,12 @@ def test_settings_of_no_use(tune: Callable[..., Any], out: Path, words: tuple[ob
 
 
 def test_a_preset_is_wanted(command: Callable[..., Any]) -> None:
-    assert_one_line(command("tune"), 1, "regioncap tune wants a preset first", "got nothing")
+    command("tune").assert_one_line("regioncap tune wants a preset first", "got nothing")
 
 
 def test_an_unreachable_database_is_status_2(tune: Callable[..., Any], out: Path) -> None:
     outcome = tune("--out", out, "--storage", "postgresql://me:secret@127.0.0.1:1/db")
-    assert_one_line(outcome, 2, "postgresql://me:***@127.0.0.1:1/db cannot be reached")
+    outcome.assert_one_line("postgresql://me:***@127.0.0.1:1/db cannot be reached", status=2)
 
 
 @pytest.fixture
@@ -64,12 +56,12 @@ def test_an_unreachable_tracking_server_is_status_2(
     tune: Callable[..., Any], out: Path, tracking: Callable[[str], None]
 ) -> None:
     tracking("http://127.0.0.1:1")
-    assert_one_line(tune("--out", out), 2, "MLflow's store http://127.0.0.1:1 cannot be opened")
+    tune("--out", out).assert_one_line("MLflow's store http://127.0.0.1:1 cannot be opened", status=2)
 
 
 def test_a_folder_of_other_things_is_not_written_to(tune: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
-    assert_one_line(tune("--out", tmp_path), 1, f"{tmp_path} is not empty and holds no study")
+    tune("--out", tmp_path).assert_one_line(f"{tmp_path} is not empty and holds no study")
     assert os.listdir(tmp_path) == ["letter.txt"]
 
 
@@ -77,7 +69,7 @@ def test_a_second_command_in_the_same_folder_is_told_what_to_do(tune: Callable[.
     lock = taken_or_none(out / "tune.lock")
     assert lock is not None
     with lock:
-        assert_one_line(tune("--out", out), 1, f"another `regioncap tune` works in {out}", "--workers")
+        tune("--out", out).assert_one_line(f"another `regioncap tune` works in {out}", "--workers")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +90,7 @@ def test_a_config_file_of_no_use_is_named(
     file = tmp_path / "config.json"
     if text is not None:
         file.write_text(text)
-    assert_one_line(command(name, "scenes", "--out", tmp_path / "out", "--config", file), 1, str(file), said)
+    command(name, "scenes", "--out", tmp_path / "out", "--config", file).assert_one_line(str(file), said)
 
 
 def test_help_teaches(command: Callable[..., Any]) -> None:
