@@ -83,7 +83,6 @@ def outcome(base: Experiment, prepared: Prepared) -> tuple[dict[str, torch.Tenso
         {"warmup": 2},
         {"weight_decay": 0.5},
         {"clip_norm": 0.01},
-        {"precision": "fp32"},
         {"ema": 0.5},
     ],
 )
@@ -91,6 +90,12 @@ def test_every_setting_of_training_is_heeded(
     base: Experiment, prepared: Prepared, outcome: tuple[dict[str, torch.Tensor], Points], change: dict[str, Any]
 ) -> None:
     assert not same(outcome[0], run(replace(base, train=replace(BASE, **change)), prepared)[0])
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_half_precision_is_heeded(base: Experiment, prepared: Prepared) -> None:
+    half, _ = run(base, prepared)
+    assert not same(half, run(replace(base, train=replace(BASE, precision="fp32")), prepared)[0])
 
 
 def test_phases_are_heeded(base: Experiment, prepared: Prepared, make_captioner: Callable[[str], Captioner]) -> None:

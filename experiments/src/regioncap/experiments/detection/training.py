@@ -29,7 +29,7 @@ from regioncap.encoders import (
     load_image,
 )
 from regioncap.encoders.detection.examples import Examples
-from regioncap.encoders.detection.stored_maps import RECORD, MapExamples, maps_key, write_maps
+from regioncap.encoders.detection.stored_maps import RECORD, MapExamples, bytes_per_number, maps_key, write_maps
 from regioncap.encoders.detection.trunk import Maps
 from regioncap.experiments.cache import cache_folder
 from regioncap.experiments.config_io import to_dict
@@ -215,7 +215,7 @@ def _stored(detector: Detector, data: BoxData, config: TrainDetectorConfig) -> M
     size, precision = detector.config.image_size, config.training.precision
     with torch.inference_mode():
         maps = detector.trunk_features(torch.zeros(1, 3, size, size), precision)
-    per_picture = sum(x.numel() for x in maps.values()) * (2 if precision == "bfloat16" else 4)
+    per_picture = sum(x.numel() for x in maps.values()) * bytes_per_number(precision)
     if "pixels" in maps or per_picture > 1000 * config.stored_kb:
         return None
     pictures = _fingerprint(data)

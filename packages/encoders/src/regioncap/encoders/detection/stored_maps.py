@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from regioncap.encoders.arithmetic import computes_bfloat16
 from regioncap.encoders.detection.boxes import BoxTargets
 from regioncap.encoders.detection.config_json import to_json
 from regioncap.encoders.detection.detector import Detector, Precision
@@ -23,9 +24,8 @@ _SIDES = ("plain", "mirrored")
 class MapExamples:
     """`Examples` out of a folder that `write_maps` filled; read by the page, so it may be larger than memory.
 
-    The maps are stored in the precision that was asked for, in which they were computed unless the processor lacks it,
-    so that nothing is lost. Raises ValueError if the folder is incomplete, or holds the maps of another trunk, of other
-    pictures or in another precision.
+    The maps are stored in the precision they were computed in, so that nothing is lost. Raises ValueError if the folder
+    is incomplete, or holds the maps of another trunk, of other pictures or in another precision.
     """
 
     def __init__(
@@ -116,6 +116,11 @@ def maps_key(detector: Detector, pictures: str, precision: Precision) -> str:
     return digest.hexdigest()[:16]
 
 
+def bytes_per_number(precision: Precision) -> int:
+    """Of a stored map: 2 in bfloat16, 4 in float32 or where that stands for bfloat16."""
+    return 2 if precision == "bfloat16" and computes_bfloat16("cpu") else 4
+
+
 def _file(folder: Path, side: str, name: str) -> Path:
     return folder / f"{side}-{name}.npy"
 
@@ -123,7 +128,7 @@ def _file(folder: Path, side: str, name: str) -> Path:
 def _stored(x: Float[Tensor, "B C h w"], precision: Precision) -> Shaped[np.ndarray, "B C h w"]:
     """NumPy has no bfloat16: its bits are stored as integers."""
     x = x.contiguous()
-    return (x.bfloat16().view(torch.int16) if precision == "bfloat16" else x).numpy()
+    return (x.bfloat16().view(torch.int16) if bytes_per_number(precision) == 2 else x).numpy()
 
 
 def _floats(values: Shaped[np.ndarray, "B C h w"]) -> Float[Tensor, "B C h w"]:
