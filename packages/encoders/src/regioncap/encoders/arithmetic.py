@@ -2,6 +2,7 @@
 
 import warnings
 from functools import cache
+from multiprocessing import parent_process
 from typing import Literal
 
 import torch
@@ -37,7 +38,7 @@ def _computes_bfloat16(device_type: str) -> bool:
         has = bool(torch.cuda.is_bf16_supported(including_emulation=False))
     else:
         has = device_type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if not has:
+    if not has and parent_process() is None:  # workers' parents say it for them
         warnings.warn(
             f"this {device_type} has no bfloat16 arithmetic: what asks for it is computed in float32", stacklevel=2
         )
