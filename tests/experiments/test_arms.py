@@ -60,7 +60,11 @@ def differences(one: Experiment, other: Experiment) -> set[str]:
 def test_arm_differs_from_the_full_captioner_in_the_stages_it_names_and_nothing_else(preset: str, arm: str) -> None:
     full = PRESETS[preset]()
     stages = STAGES[arm]
-    if preset == "photos-best" and arm.endswith((" on clipcap", "+guidance")) and arm != "words as bias on clipcap":
+    if (
+        preset.startswith("photos-best")
+        and arm.endswith((" on clipcap", "+guidance"))
+        and arm != "words as bias on clipcap"
+    ):
         stages = stages - {"prefix"}  # regions have no tokens there in any case
     if preset.endswith("paper"):  # by similarity, as vectors alone
         if arm.startswith(("words as tokens", "words as both")):
@@ -149,9 +153,9 @@ def test_settings_say_which_arm_they_are(arm: str) -> None:
 
 
 def test_a_captioner_without_a_graph_has_a_study_that_asks_whether_one_helps() -> None:
-    assert own_arm(PRESETS["photos-best"]()) == "clipcap+guidance"
+    assert own_arm(PRESETS["photos-best"]()) == own_arm(PRESETS["photos-best-grid"]()) == "clipcap+guidance"
     assert own_arm(PRESETS["photos"]()) == "+graph+guidance"
-    for preset in ("photos", "photos-best"):
+    for preset in ("photos", "photos-best", "photos-best-grid"):
         assert {"+graph+guidance", own_arm(PRESETS[preset]())} <= set(standard_arms(PRESETS[preset]()))
 
 

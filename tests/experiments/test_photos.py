@@ -12,7 +12,7 @@ import torch
 
 from regioncap.decoder import Gpt2DecoderConfig
 from regioncap.encoders import ContrastiveConfig
-from regioncap.experiments.arms import ARMS
+from regioncap.experiments.arms import ARMS, own_arm
 from regioncap.experiments.banks import KeywordBanksConfig
 from regioncap.experiments.config import Experiment, VocabularyConfig
 from regioncap.experiments.data.flickr8k import Flickr8kConfig
@@ -22,7 +22,7 @@ from regioncap.experiments.generate import generate_over
 from regioncap.experiments.language import LanguageConfig, load_language
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.prepare import Prepared, prepare
-from regioncap.experiments.presets import photos_grid
+from regioncap.experiments.presets import photos_best_grid, photos_grid
 from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.train import train
 
@@ -83,6 +83,30 @@ def test_full_captioner_trains_on_them_from_a_language_learned_before(
     trained = train(ARMS["+graph+guidance"].make(experiment), study_of_photos, scorer, language=load_language(weights))
     parts = generate_over(trained.captioner, study_of_photos.dev, study_of_photos.tokenizer, experiment.search)
     assert [len(part.texts) for part in parts] == [3]
+
+
+def test_the_best_settings_want_neither_boxes_nor_a_detector(
+    experiment: Experiment, scorer: CaptionScorer, cache: Path
+) -> None:
+    """25 cells of two trunks, image vector and regions in one pass, words from the captions."""
+    best = photos_best_grid()
+    assert isinstance(best.encoders, PhotoEncodersSource)
+    small = replace(
+        experiment,
+        preset=best.preset,
+        encoders=replace(best.encoders, contrastive=ContrastiveConfig(epochs=3), folds=3),
+        banks=replace(best.banks, min_count=1),
+        keywords=best.keywords,
+        prefix=best.prefix,
+    )
+    study = prepare(small, read_data(small.data, cache), small.encoders.build(), cache)
+    images = study.train.images(torch.arange(6))
+    assert images.pooled.shape == (6, 2 * 1280)
+    assert images.regions.features.shape == (6, 25, 2 * 1280)
+    torch.testing.assert_close(images.regions.features.float().mean(1), images.pooled.float(), rtol=1e-2, atol=1e-2)
+    trained = train(ARMS[own_arm(small)].make(small), study, scorer)
+    (said,) = generate_over(trained.captioner, study.dev, study.tokenizer, small.search)
+    assert len(said.texts) == 3
 
 
 @pytest.mark.slow

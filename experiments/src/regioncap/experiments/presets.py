@@ -151,6 +151,23 @@ def photos_best() -> Experiment:
     )
 
 
+def photos_best_grid() -> Experiment:
+    """`photos-best` for a folder without boxes and phrases: 25 cells of the same two trunks' map as regions.
+
+    Image vector and cells are one pass over a picture, and no detector has to be taught or run.
+    """
+    best, grid = photos_best(), photos_grid()
+    assert isinstance(best.encoders, PhotoEncodersSource)
+    assert isinstance(best.encoders.whole, GridEncoderConfig)
+    return replace(
+        best,
+        preset="photos-best-grid",
+        encoders=replace(best.encoders, image=replace(best.encoders.whole, cells=5), whole=PhotoEncodersSource().whole),
+        banks=replace(best.banks, source=grid.banks.source),
+        keywords=replace(best.keywords, regions=grid.keywords.regions),
+    )
+
+
 def photos_paper() -> Experiment:
     """The paper's captioner over the encoders of `photos-best`, whose weights need no hub.
 
@@ -201,6 +218,7 @@ PRESETS: Mapping[str, Callable[[], Experiment]] = {
     "photos": photos,
     "photos-grid": photos_grid,
     "photos-best": photos_best,
+    "photos-best-grid": photos_best_grid,
     "photos-paper": photos_paper,
     "paper": paper,
     "coco-paper": coco_paper,
