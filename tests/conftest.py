@@ -17,14 +17,22 @@ SIZE = 64
 
 
 @pytest.fixture
-def bfloat16(monkeypatch):
-    """The processor says that it computes bfloat16, as many do; where it does not, PyTorch emulates it."""
+def processor(monkeypatch):
+    """Sets whether the processor says that it computes bfloat16; where it does not, PyTorch emulates it."""
     from regioncap.encoders.arithmetic import _computes_bfloat16
 
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    def says(has):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has)
+        _computes_bfloat16.cache_clear()
+
+    yield says
     _computes_bfloat16.cache_clear()
-    yield
-    _computes_bfloat16.cache_clear()
+
+
+@pytest.fixture
+def bfloat16(processor):
+    """The processor says that it computes bfloat16."""
+    processor(True)
 
 
 def spread(model):

@@ -59,3 +59,10 @@ def test_zero_rows_and_zero_weights_stay_numbers():
 def test_int8_elsewhere_is_refused():
     with pytest.raises(ValueError, match="int8 runs on CPUs, the decoder is on meta: take bfloat16"):
         project_by(torch.zeros(8, 16, device="meta"), None, "int8")
+
+
+def test_on_a_processor_without_bfloat16_it_is_float32(processor):
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(48, 64), torch.randn(48), torch.randn(5, 64)
+    processor(False)
+    assert torch.equal(project_by(weight, bias, "bfloat16")(x), project_by(weight, bias, "float32")(x))

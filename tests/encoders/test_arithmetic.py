@@ -2,23 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from regioncap.encoders.arithmetic import _computes_bfloat16, arithmetic, computes_bfloat16, keeps_bfloat16
+from regioncap.encoders.arithmetic import arithmetic, computes_bfloat16, keeps_bfloat16
 from regioncap.encoders.backbones import EfficientNetLiteConfig
 from regioncap.encoders.fast_linear import BFloat16Linear, Float32Linear, PatchConvolution, quicken
-
-PROCESSOR = "_is_mkldnn_bf16_supported"
-
-
-@pytest.fixture
-def processor(monkeypatch):
-    """Sets what the processor says of itself."""
-
-    def says(has: bool) -> None:
-        monkeypatch.setattr(torch.ops.mkldnn, PROCESSOR, lambda: has)
-        _computes_bfloat16.cache_clear()
-
-    yield says
-    _computes_bfloat16.cache_clear()
 
 
 def layers() -> nn.Sequential:

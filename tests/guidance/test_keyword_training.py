@@ -1,6 +1,7 @@
 """Teaching keyword heads: losses against slow loops, what is learned, and who says what of whom."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -154,6 +155,19 @@ def test_the_same_seed_gives_the_same_heads_and_leaves_the_callers_chance_alone(
         assert torch.equal(tensor, other.state_dict()[name]), name
     third = KeywordTeacher(replace(CONFIG, epochs=2, seed=1), world.read, world.targets(phrases=True), BANKS)
     assert not torch.equal(third.teach(torch.arange(20)).scene.weight, one.scene.weight)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_half_precision_is_used_where_the_processor_has_it(processor: Callable[[bool], None], has: bool) -> None:
+    processor(has)
+    world = World()
+    exact, half = (
+        KeywordTeacher(
+            replace(CONFIG, epochs=2, precision=precision), world.read, world.targets(phrases=True), BANKS
+        ).teach(torch.arange(20))
+        for precision in ("fp32", "bf16")
+    )
+    assert torch.equal(exact.scene.weight, half.scene.weight) != has
 
 
 def test_keys_are_learned_once_and_lie_where_folds_look_too() -> None:

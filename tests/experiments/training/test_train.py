@@ -98,6 +98,15 @@ def test_half_precision_is_heeded(base: Experiment, prepared: Prepared) -> None:
     assert not same(half, run(replace(base, train=replace(BASE, precision="fp32")), prepared)[0])
 
 
+@pytest.mark.filterwarnings("ignore:this cpu has no bfloat16")
+def test_half_precision_is_float32_on_a_processor_without_it(
+    base: Experiment, prepared: Prepared, processor: Callable[[bool], None]
+) -> None:
+    processor(False)
+    half, _ = run(base, prepared)
+    assert same(half, run(replace(base, train=replace(BASE, precision="fp32")), prepared)[0])
+
+
 def test_phases_are_heeded(base: Experiment, prepared: Prepared, make_captioner: Callable[[str], Captioner]) -> None:
     still, _ = run(replace(base, phase1=PhaseConfig(share=1.0, decoder=False), phase2=PhaseConfig(share=0.0)), prepared)
     fresh = make_captioner("clipcap").state_dict()

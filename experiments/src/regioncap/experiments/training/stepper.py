@@ -50,7 +50,7 @@ class Stepper:
         self._images = _training_images(experiment, prepared)
         self.module = TrainingStep(captioner, objective).to(processes.device)
         groups = parameter_groups(captioner, objective.parameters(), self._config)
-        # Fused: one pass over the weights, in a sixth of the time of a dozen.
+        # Fused: one pass over the weights instead of a dozen.
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
         self.optimizer = processes.accelerator.prepare_optimizer(optimizer)
         self._forward: nn.Module = self.module
