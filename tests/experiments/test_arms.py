@@ -153,9 +153,9 @@ def test_settings_say_which_arm_they_are(arm: str) -> None:
 
 
 def test_a_captioner_without_a_graph_has_a_study_that_asks_whether_one_helps() -> None:
-    assert own_arm(PRESETS["photos-best"]()) == own_arm(PRESETS["photos-best-grid"]()) == "clipcap+guidance"
+    assert own_arm(PRESETS["photos-best"]()) == own_arm(PRESETS["photos-best-detected"]()) == "clipcap+guidance"
     assert own_arm(PRESETS["photos"]()) == "+graph+guidance"
-    for preset in ("photos", "photos-best", "photos-best-grid"):
+    for preset in ("photos", "photos-best", "photos-best-detected"):
         assert {"+graph+guidance", own_arm(PRESETS[preset]())} <= set(standard_arms(PRESETS[preset]()))
 
 

@@ -98,7 +98,8 @@ def test_unknown_commands_presets_and_arms_are_answered_with_those_there_are(
 ) -> None:
     command("abblate").assert_one_line("no command 'abblate'", "ablate, train, evaluate, caption")
     command("ablate", "sceens").assert_one_line(
-        "or photos-grid or photos-best or photos-best-grid or photos-paper or paper or coco-paper or flickr30k-paper)",
+        "or photos-grid or photos-best or photos-best-detected or photos-paper or paper or coco-paper or "
+        "flickr30k-paper)",
         "got 'sceens'",
     )
     command("train").assert_one_line("wants a preset first", "got nothing")

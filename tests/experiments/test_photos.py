@@ -22,7 +22,7 @@ from regioncap.experiments.generate import generate_over
 from regioncap.experiments.language import LanguageConfig, load_language
 from regioncap.experiments.metrics import CaptionScorer
 from regioncap.experiments.prepare import Prepared, prepare
-from regioncap.experiments.presets import photos_best_grid, photos_grid
+from regioncap.experiments.presets import photos_best, photos_grid
 from regioncap.experiments.training.config import TrainConfig
 from regioncap.experiments.training.train import train
 
@@ -89,7 +89,7 @@ def test_the_best_settings_want_neither_boxes_nor_a_detector(
     experiment: Experiment, scorer: CaptionScorer, cache: Path
 ) -> None:
     """25 cells of two trunks, image vector and regions in one pass, words from the captions."""
-    best = photos_best_grid()
+    best = photos_best()
     assert isinstance(best.encoders, PhotoEncodersSource)
     small = replace(
         experiment,

@@ -99,7 +99,7 @@ def test_presets_keep_the_kind_they_come_with():
         "photos": Flickr8kConfig,
         "photos-grid": Flickr8kConfig,
         "photos-best": Flickr8kConfig,
-        "photos-best-grid": Flickr8kConfig,
+        "photos-best-detected": Flickr8kConfig,
         "photos-paper": Flickr8kConfig,
         "paper": Flickr8kConfig,
         "coco-paper": CocoConfig,

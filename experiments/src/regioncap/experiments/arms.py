@@ -258,7 +258,7 @@ _STANDARD_ON_CLIPCAP = (
 )
 """The same where regions enter through words alone: do they help in another way, does a graph, does every word?"""
 
-_CAPTIONER = {"photos-best": "clipcap+guidance", "photos-best-grid": "clipcap+guidance"}
+_CAPTIONER = {"photos-best": "clipcap+guidance", "photos-best-detected": "clipcap+guidance"}
 """Preset -> the arm that is its captioner, where that lacks a stage: its settings serve the arms that have it."""
 
 _GOING_ON = {

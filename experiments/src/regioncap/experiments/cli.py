@@ -42,8 +42,8 @@ RegionCap: image captioning by region graphs and multi-scale semantic guidance (
   regioncap train-detector DETECTOR --data.boxes TRAIN.json --data.dev DEV.json --data.images DIR --out DIR
   regioncap train-scenes-encoders                  the small encoders that ship with the project, made anew
 
-PRESET is `scenes` (procedural pictures, made on the spot) or, for a folder of photographs (--data.root), `photos-grid`,
-`photos-best-grid`, `photos`, `photos-best` and `photos-paper` (these three where it has the boxes of Flickr30k
+PRESET is `scenes` (procedural pictures, made on the spot) or, for a folder of photographs (--data.root), `photos-best`,
+`photos-grid`, `photos`, `photos-best-detected` and `photos-paper` (these three where it has the boxes of Flickr30k
 Entities), `paper` (Table 2), `coco-paper`, `flickr30k-paper`. The folder has Flickr8k's layout unless --data names
 another: coco, flickr30k or folder (a CSV, JSON or JSON lines file).
 Every config field is a flag, such as --graph.k 7 or --train.steps 1300; `regioncap COMMAND [PRESET] --help` lists them.

@@ -126,22 +126,22 @@ def photos_grid() -> Experiment:
 
 
 def photos_best() -> Experiment:
-    """`photos` by the settings that caption photographs best, without the stages that do not help (docs/quality.md).
+    """`photos-grid` by the settings that caption photographs best, without the stages that do not help.
 
-    The image vector is that of two ImageNet trunks that look at 320 pixels a side. Regions tell which words to say and
-    enter in no other way: its captioner is the arm `clipcap+guidance`. Adapter, graph and fusion are there for the arms
-    that have them.
+    Two ImageNet trunks look at 320 pixels a side; their maps' mean is the image vector, their 25 cells are the regions,
+    which tell which words to say and enter in no other way: its captioner is the arm `clipcap+guidance`. Adapter, graph
+    and fusion are there for the arms that have them. docs/quality.md has what each is worth.
     """
-    base = photos()
+    base = photos_grid()
     assert isinstance(base.encoders, PhotoEncodersSource)
-    whole = GridEncoderConfig(backbone=StackedMapsConfig(), image_size=320, precision="bfloat16")
+    cells = GridEncoderConfig(backbone=StackedMapsConfig(), image_size=320, cells=5, precision="bfloat16")
     training = KeywordTrainingConfig(
         heads=KeywordHeadsConfig(hidden=1024), keys="learned", epochs=8, learning_rate=1e-3, weight_decay=0.05
     )
     return replace(
         base,
         preset="photos-best",
-        encoders=replace(base.encoders, whole=whole),
+        encoders=replace(base.encoders, image=cells),
         banks=replace(base.banks, activities="verbs", max_scene=600),
         keywords=replace(base.keywords, new_images="all", training=training),
         prefix=TokenPrefixConfig(tokens=10, kinds=("scene", "keywords")),
@@ -151,30 +151,32 @@ def photos_best() -> Experiment:
     )
 
 
-def photos_best_grid() -> Experiment:
-    """`photos-best` for a folder without boxes and phrases: 25 cells of the same two trunks' map as regions.
+def photos_best_detected() -> Experiment:
+    """`photos-best` with detected regions and words from phrases, as in `photos`, in the place of cells.
 
-    Image vector and cells are one pass over a picture, and no detector has to be taught or run.
+    The image vector stays that of the two trunks.
     """
-    best, grid = photos_best(), photos_grid()
+    best, detected = photos_best(), photos()
     assert isinstance(best.encoders, PhotoEncodersSource)
-    assert isinstance(best.encoders.whole, GridEncoderConfig)
+    assert isinstance(best.encoders.image, GridEncoderConfig)
+    assert isinstance(detected.encoders, PhotoEncodersSource)
+    whole = replace(best.encoders.image, cells=GridEncoderConfig().cells)
     return replace(
         best,
-        preset="photos-best-grid",
-        encoders=replace(best.encoders, image=replace(best.encoders.whole, cells=5), whole=PhotoEncodersSource().whole),
-        banks=replace(best.banks, source=grid.banks.source),
-        keywords=replace(best.keywords, regions=grid.keywords.regions),
+        preset="photos-best-detected",
+        encoders=replace(best.encoders, image=detected.encoders.image, whole=whole),
+        banks=replace(best.banks, source=detected.banks.source),
+        keywords=replace(best.keywords, regions=detected.keywords.regions),
     )
 
 
 def photos_paper() -> Experiment:
-    """The paper's captioner over the encoders of `photos-best`, whose weights need no hub.
+    """The paper's captioner over the encoders of `photos-best-detected`, whose weights need no hub.
 
     Words by similarity that enter as the vectors of eqs. 11-13 alone, and one prefix vector, as in `paper`. GPT-2 is
     small and starts from random weights, so it trains in both phases, as long and as fast as in `photos-best`.
     """
-    best = photos_best()
+    best = photos_best_detected()
     return replace(
         paper(),
         preset="photos-paper",
@@ -218,7 +220,7 @@ PRESETS: Mapping[str, Callable[[], Experiment]] = {
     "photos": photos,
     "photos-grid": photos_grid,
     "photos-best": photos_best,
-    "photos-best-grid": photos_best_grid,
+    "photos-best-detected": photos_best_detected,
     "photos-paper": photos_paper,
     "paper": paper,
     "coco-paper": coco_paper,
