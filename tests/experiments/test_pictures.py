@@ -81,6 +81,20 @@ def test_evidence_is_what_the_captioner_used_without_padding(
         assert [seen.scene_words[0][0]] == [record["scene"][0][0]]
 
 
+def test_without_a_graph_the_regions_with_the_heaviest_words_count_most(
+    make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
+) -> None:
+    captioner = make_captioner("clipcap+guidance")
+    generated = CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(
+        prepared.dev.images(torch.arange(4)), "abcd"
+    )
+    for i, seen in enumerate(evidence_of(captioner, generated)):
+        kept = generated.regions.valid[i]
+        heaviest = generated.guidance.detail_weights[i][kept].amax(-1)
+        np.testing.assert_array_equal(seen.relevance, heaviest.numpy())
+        assert len(set(seen.relevance.tolist())) == len(seen.relevance) > 1
+
+
 def test_record_of_evidence_points_at_its_own_boxes() -> None:
     generator = np.random.default_rng(0)
     edges = np.triu(generator.random((30, 30)), 1) * (generator.random((30, 30)) < 0.2)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.generate import Generated
 from regioncap.experiments.overlay import choose_regions, draw_overlay, strongest_edges
+from regioncap.graph import NoGraph
 
 
 def records(captioner: Captioner, generated: Generated) -> list[dict[str, Any]]:
@@ -89,7 +91,7 @@ class Evidence:
     words: tuple[str, ...]
     """The first word that each region chose, "" for none."""
     relevance: Float[np.ndarray, " N"]
-    """The attention that a region receives in the graph's last layer; without a graph all are alike."""
+    """The attention that a region receives in the graph's last layer; without a graph, how heavy its first word is."""
     scene_words: tuple[tuple[str, float], ...]
 
 
@@ -98,17 +100,20 @@ def evidence_of(captioner: Captioner, generated: Generated, count: int | None = 
     chosen = captioner.guidance.chosen_words(generated.guidance)
     regions = generated.regions
     received = regions.attention.float().mean(dim=1).sum(dim=1)  # B N
+    without_graph = isinstance(captioner.graph, NoGraph)
     evidence = []
     for i, text in enumerate(generated.texts[:count]):
         keep = regions.valid[i]
-        words = [own[0][0] if own else "" for own in chosen[i].detail] or [""] * len(keep)
+        first = [own[0] if own else ("", 0.0) for own in chosen[i].detail] or [("", 0.0)] * len(keep)
+        # Cells all have the same score, so that in its order a grid would speak of its top rows, which are sky.
+        relevance = torch.tensor([weight for _, weight in first]) if without_graph else received[i]
         evidence.append(
             Evidence(
                 caption=text,
                 boxes=_numpy(generated.boxes[i][keep]),
                 edges=_numpy(regions.edges[i][keep][:, keep]),
-                words=tuple(word for word, real in zip(words, keep.tolist(), strict=True) if real),
-                relevance=_numpy(received[i][keep]),
+                words=tuple(word for (word, _), real in zip(first, keep.tolist(), strict=True) if real),
+                relevance=_numpy(relevance[keep]),
                 scene_words=tuple(chosen[i].scene),
             )
         )
