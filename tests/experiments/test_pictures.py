@@ -9,19 +9,23 @@ from PIL import Image
 from regioncap.experiments.arms import ARMS
 from regioncap.experiments.captioner import Captioner
 from regioncap.experiments.config import Experiment
-from regioncap.experiments.generate import CaptionGenerator
+from regioncap.experiments.generate import CaptionGenerator, Generated
 from regioncap.experiments.pictures import Evidence, draw, evidence_of, evidence_record, records
 from regioncap.experiments.prepare import Prepared
 from regioncap.guidance import NoGuidance
+
+
+def captioned(captioner: Captioner, prepared: Prepared, tiny: Experiment) -> Generated:
+    """The first four images of dev."""
+    images = prepared.dev.images(torch.arange(4))
+    return CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(images, "abcd")
 
 
 def test_record_tells_caption_score_and_the_words_by_weight(
     make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
 ) -> None:
     captioner = make_captioner("+graph+guidance")
-    generated = CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(
-        prepared.dev.images(torch.arange(4)), "abcd"
-    )
+    generated = captioned(captioner, prepared, tiny)
     for i, record in enumerate(records(captioner, generated)):
         assert record["caption"] == generated.texts[i]
         assert record["score"] == pytest.approx(generated.captions.scores[i, 0].item(), abs=1e-4)
@@ -63,9 +67,7 @@ def test_evidence_is_what_the_captioner_used_without_padding(
     make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
 ) -> None:
     captioner = make_captioner("+graph+guidance")
-    generated = CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(
-        prepared.dev.images(torch.arange(4)), "abcd"
-    )
+    generated = captioned(captioner, prepared, tiny)
     evidence = evidence_of(captioner, generated)
     assert len(evidence_of(captioner, generated, 2)) == 2
     for i, seen in enumerate(evidence):
@@ -85,9 +87,7 @@ def test_without_a_graph_the_regions_with_the_heaviest_words_count_most(
     make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
 ) -> None:
     captioner = make_captioner("clipcap+guidance")
-    generated = CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(
-        prepared.dev.images(torch.arange(4)), "abcd"
-    )
+    generated = captioned(captioner, prepared, tiny)
     for i, seen in enumerate(evidence_of(captioner, generated)):
         kept = generated.regions.valid[i]
         heaviest = generated.guidance.detail_weights[i][kept].amax(-1)
