@@ -53,15 +53,29 @@ def empty_stages(config: Any, prefix: str = "") -> Iterator[str]:
                 yield f"{prefix}{field.name}"
 
 
-@pytest.mark.parametrize("name", ["evaluate", "caption", "train-scenes-encoders", "ablate", "train"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(command: Command, name: str) -> None:
     outcome = command(name, "--help")
-    assert outcome.status == 0
-    assert "--out" in outcome.out
-    if name == "evaluate":
-        assert {"--split", "--data.root"} <= set(outcome.out.split())
-    if name == "caption":
-        assert "--overlay" in outcome.out
+    assert outcome.status == 0, outcome.err
+    assert f"regioncap {name}" in outcome.out
+    wanted = {
+        "evaluate": {"--out", "--split", "--data.root"},
+        "caption": {"--out", "--overlay"},
+        "self-critical": {"--out", "--objective.samples", "--train.steps"},
+    }
+    assert wanted.get(name, set()) <= set(outcome.out.split())
+
+
+def test_reader_of_the_output_may_leave() -> None:
+    """`regioncap ... | head` is quiet, and ends as a process that SIGPIPE ended."""
+    script = "import sys; from regioncap.experiments.cli import main; sys.exit(main(['score', '--help']))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("name", ["score", "metrics"])

@@ -1,5 +1,7 @@
 """The command line. Config fields are dotted flags, the same everywhere: `--graph.k 7 --train.steps 1300`."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -91,6 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(name, rest)
     except KeyboardInterrupt:
         return fail("interrupted; what is finished is kept, --resume goes on from it")
+    except BrokenPipeError:
+        # Whoever read the output has left (`| head`): nothing to say, and no place for what Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except UnreachableError as error:
         return fail(str(error), error.exit_status)
     except (ValueError, JavaWorkerError, OSError) as error:

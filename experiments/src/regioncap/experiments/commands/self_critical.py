@@ -11,6 +11,7 @@ from regioncap.experiments.arms import SELF_CRITICAL
 from regioncap.experiments.checkpoint import experiment_to_go_on
 from regioncap.experiments.commands.parsing import fail, parse
 from regioncap.experiments.config import Experiment
+from regioncap.experiments.presets import photos_best
 from regioncap.experiments.study import train_one
 from regioncap.experiments.study_options import StudyError, StudyOptions
 from regioncap.experiments.training.objectives.self_critical import SelfCriticalConfig
@@ -33,16 +34,20 @@ class SelfCriticalCommand:
 
 def self_critical_command(arguments: Sequence[str]) -> int:
     """Train, and score before and after."""
-    if not arguments or arguments[0].startswith("-"):
+    if arguments and not arguments[0].startswith("-"):
+        folder = Path(arguments[0])
+        trained = experiment_to_go_on(folder)
+    elif {"-h", "--help"} & set(arguments):
+        folder, trained = Path("CHECKPOINT"), photos_best()  # help names somebody's defaults: the best preset's
+    else:
         got = repr(arguments[0]) if arguments else "nothing"
         raise ValueError(
             f"regioncap self-critical wants a checkpoint first, a folder that `regioncap train` wrote, got {got}"
         )
-    folder = Path(arguments[0])
     default = SelfCriticalCommand(
         checkpoint=folder,
         study=StudyOptions(out=Path("runs") / "self-critical"),
-        experiment=going_on(experiment_to_go_on(folder), folder),
+        experiment=going_on(trained, folder),
     )
     command = parse(SelfCriticalCommand, "regioncap self-critical", arguments, default)
     try:
