@@ -6,6 +6,7 @@ import torch
 from regioncap.guidance import KeywordBank, KeywordHeads, KeywordHeadsConfig, KeywordInputs
 
 B, N, G, R, ES, ED = 3, 4, 6, 5, 8, 7
+READS = ("image", "image and regions")
 
 
 def bank(words: int, width: int) -> KeywordBank:
@@ -30,7 +31,7 @@ def inputs(seed: int = 0) -> KeywordInputs:
     )
 
 
-def heads(**config: float) -> KeywordHeads:
+def heads(**config: float | str) -> KeywordHeads:
     torch.manual_seed(0)
     return KeywordHeadsConfig(hidden=16, **config).build(G, R, bank(9, ES), bank(11, ED)).eval()  # type: ignore[arg-type]
 
@@ -53,8 +54,9 @@ def test_shapes_and_padding_is_zero() -> None:
     assert said.regions[1, :2].any()
 
 
-def test_padding_and_batch_mates_change_nothing() -> None:
-    stage, given = heads(), inputs()
+@pytest.mark.parametrize("reads", READS)
+def test_padding_and_batch_mates_change_nothing(reads: str) -> None:
+    stage, given = heads(image_reads=reads), inputs()
     together = stage(given)
     alone = stage(of(given, slice(1, 2), slice(0, 2)))
     torch.testing.assert_close(alone.scene, together.scene[1:2])
@@ -73,6 +75,17 @@ def test_an_image_without_regions_is_named_by_itself_alone() -> None:
     assert stage(bare).regions.shape == (B, 0, ED)
 
 
+@pytest.mark.parametrize("reads", READS)
+def test_the_image_hears_its_regions_where_it_is_to(reads: str) -> None:
+    stage, given = heads(image_reads=reads), inputs()
+    other = inputs(1)
+    there = KeywordInputs(pooled=given.pooled, regions=other.regions, boxes=given.boxes, valid=given.valid)
+    heard = reads == "image and regions"
+    for name in ("scene", "detail"):
+        assert torch.equal(getattr(stage(given), name), getattr(stage(there), name)) != heard, name
+    assert not torch.allclose(stage(given).regions, stage(there).regions)
+
+
 def test_where_a_region_lies_is_heard() -> None:
     given, stage = inputs(), heads()
     moved = KeywordInputs(pooled=given.pooled, regions=given.regions, boxes=given.boxes * 0.5, valid=given.valid)
@@ -89,8 +102,9 @@ def test_calibration_takes_off_mean_and_spread_but_never_blows_up_a_dead_channel
     assert scaled.abs().max() < 3
 
 
-def test_gradient_reaches_every_parameter_but_the_mix_which_scores_use() -> None:
-    stage = heads().train()
+@pytest.mark.parametrize("reads", READS)
+def test_gradient_reaches_every_parameter_but_the_mix_which_scores_use(reads: str) -> None:
+    stage = heads(image_reads=reads).train()
     said = stage(inputs())
     (said.scene.square().sum() + said.detail.square().sum() + said.regions.square().sum() + said.mix.sum()).backward()
     for name, parameter in stage.named_parameters():

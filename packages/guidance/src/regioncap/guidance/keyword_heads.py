@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,8 @@ class KeywordHeadsConfig:
     """Share of an image's features, and of that layer, dropped in training."""
     region_dropout: float = 0.3
     """The same for regions, of which there are more to learn from."""
+    image_reads: Literal["image", "image and regions"] = "image and regions"
+    """What the two heads of the image read: its vector alone, or what is greatest over its regions beside it."""
 
     def __post_init__(self) -> None:
         if self.hidden < 1:
@@ -77,9 +80,9 @@ class KeywordHeads(nn.Module):
         detail words of an image gain   q . e_w / sqrt(E) + mix max_i q_i . e_w / sqrt(E)
     x is what the frozen image encoder says of the image, x_i what it says of a region and where that lies, both less
     their mean and over their spread, with dropout before each W. Beyond the paper, whose words are found by similarity
-    alone. A head answers in text space rather than with a number per word, so that it can be asked for words it was
-    never taught, and costs the same for a bank of any size. `keyword_training` teaches them; a captioner must be
-    trained on what heads say of images that they have not seen (DESIGN 4.3).
+    alone. With `image_reads image` W_3 reads x alone. A head answers in text space rather than with a number per word,
+    so that it can be asked for words it was never taught, and costs the same for a bank of any size. `keyword_training`
+    teaches them; a captioner must be trained on what heads say of images that they have not seen (DESIGN 4.3).
     """
 
     def __init__(
@@ -93,8 +96,9 @@ class KeywordHeads(nn.Module):
         self.region_scaling = Scaling(region_dim + BOX_CHANNELS)
         self.region_hidden = nn.Linear(region_dim + BOX_CHANNELS, hidden)
         self.region_dropout = nn.Dropout(config.region_dropout)
-        self.scene_hidden = _hidden(pooled_dim + hidden, hidden, config.dropout)
-        self.detail_hidden = _hidden(pooled_dim + hidden, hidden, config.dropout)
+        read = pooled_dim if config.image_reads == "image" else pooled_dim + hidden
+        self.scene_hidden = _hidden(read, hidden, config.dropout)
+        self.detail_hidden = _hidden(read, hidden, config.dropout)
         self.region = _answer(hidden, detail_dim)
         self.scene = _answer(hidden, scene_dim)
         self.detail = _answer(hidden, detail_dim)
@@ -110,7 +114,9 @@ class KeywordHeads(nn.Module):
         owner = inputs.valid.nonzero()[:, 0]
         real = self._dropped(self.region_scaling(_placed(inputs)[inputs.valid]), owner)  # n F
         real = self._dropped(F.gelu(self.region_hidden(real)), owner)  # n H
-        image = torch.cat([self.image_scaling(inputs.pooled), _greatest(real, inputs.valid)], -1)
+        image = self.image_scaling(inputs.pooled)
+        if self.config.image_reads == "image and regions":
+            image = torch.cat([image, _greatest(real, inputs.valid)], -1)
         answers = self.region(real).float()
         regions = answers.new_zeros(*inputs.valid.shape, answers.shape[1])
         regions[inputs.valid] = answers
