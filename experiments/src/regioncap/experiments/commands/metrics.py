@@ -47,6 +47,8 @@ def score_command(arguments: Sequence[str]) -> int:
     """Score caption files; 2 for input that cannot be scored, 1 for a metric that failed."""
     try:
         score(parse(ScoreOptions, "regioncap score", arguments))
+    except BrokenPipeError:
+        raise  # nobody reads on: `main` knows
     except (ValueError, OSError) as error:
         return fail(str(error), status=2)
     except KeyboardInterrupt:
