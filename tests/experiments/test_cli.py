@@ -3,7 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from regioncap.experiments.checkpoint import load_checkpoint
-from regioncap.experiments.cli import COMMANDS
+from regioncap.experiments.cli import COMMANDS, main
 from regioncap.experiments.config_io import flatten
 from regioncap.experiments.presets import PRESETS
 
@@ -76,6 +76,15 @@ def test_reader_of_the_output_may_leave() -> None:
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_another_broken_pipe_is_told(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def broken(name: str, arguments: Sequence[str]) -> int:
+        raise BrokenPipeError("a worker died")
+
+    monkeypatch.setattr("regioncap.experiments.cli._run", broken)
+    assert main(["score"]) == 1
+    assert "a worker died" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["score", "metrics"])

@@ -1,6 +1,7 @@
 """The command line. Config fields are dotted flags, the same everywhere: `--graph.k 7 --train.steps 1300`."""
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -93,15 +94,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(name, rest)
     except KeyboardInterrupt:
         return fail("interrupted; what is finished is kept, --resume goes on from it")
-    except BrokenPipeError:
-        # Whoever read the output has left (`| head`): nothing to say, and no place for what Python flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError as error:
+        if not _reader_left():
+            return fail(str(error))  # some other pipe, of a process of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 128 + signal.SIGPIPE
     except UnreachableError as error:
         return fail(str(error), error.exit_status)
     except (ValueError, JavaWorkerError, OSError) as error:
         # Everything that a user can mend is raised as one of these, with a message that names the file or the field.
         return fail(str(error))
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads what is written on stdout any more, as behind `| head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
