@@ -59,6 +59,9 @@ def test_every_command_has_help(command: Command, name: str) -> None:
     assert outcome.status == 0, outcome.err
     assert f"regioncap {name}" in outcome.out
     wanted = {
+        "ablate": {"--out"},
+        "train": {"--out"},
+        "train-scenes-encoders": {"--out"},
         "evaluate": {"--out", "--split", "--data.root"},
         "caption": {"--out", "--overlay"},
         "self-critical": {"--out", "--objective.samples", "--train.steps"},

@@ -110,7 +110,7 @@ def _reader_left() -> bool:
     """Whether nobody reads what is written on stdout any more, as behind `| head`."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
