@@ -6,7 +6,7 @@ import torch
 from regioncap.guidance import KeywordBank, KeywordHeads, KeywordHeadsConfig, KeywordInputs
 
 B, N, G, R, ES, ED = 3, 4, 6, 5, 8, 7
-READS = ("image", "image and regions")
+READS = ("image", "image-and-regions")
 
 
 def bank(words: int, width: int) -> KeywordBank:
@@ -80,7 +80,7 @@ def test_the_image_hears_its_regions_where_it_is_to(reads: str) -> None:
     stage, given = heads(image_reads=reads), inputs()
     other = inputs(1)
     there = KeywordInputs(pooled=given.pooled, regions=other.regions, boxes=given.boxes, valid=given.valid)
-    heard = reads == "image and regions"
+    heard = reads == "image-and-regions"
     for name in ("scene", "detail"):
         assert torch.equal(getattr(stage(given), name), getattr(stage(there), name)) != heard, name
     assert not torch.allclose(stage(given).regions, stage(there).regions)

@@ -55,7 +55,7 @@ class KeywordHeadsConfig:
     """Share of an image's features, and of that layer, dropped in training."""
     region_dropout: float = 0.3
     """The same for regions, of which there are more to learn from."""
-    image_reads: Literal["image", "image and regions"] = "image and regions"
+    image_reads: Literal["image", "image-and-regions"] = "image-and-regions"
     """What the two heads of the image read: its vector alone, or what is greatest over its regions beside it."""
 
     def __post_init__(self) -> None:
@@ -115,7 +115,7 @@ class KeywordHeads(nn.Module):
         real = self._dropped(self.region_scaling(_placed(inputs)[inputs.valid]), owner)  # n F
         real = self._dropped(F.gelu(self.region_hidden(real)), owner)  # n H
         image = self.image_scaling(inputs.pooled)
-        if self.config.image_reads == "image and regions":
+        if self.config.image_reads == "image-and-regions":
             image = torch.cat([image, _greatest(real, inputs.valid)], -1)
         answers = self.region(real).float()
         regions = answers.new_zeros(*inputs.valid.shape, answers.shape[1])
