@@ -14,18 +14,23 @@ from regioncap.experiments.pictures import Evidence, draw, evidence_of, evidence
 from regioncap.experiments.prepare import Prepared
 from regioncap.guidance import NoGuidance
 
-
-def captioned(captioner: Captioner, prepared: Prepared, tiny: Experiment) -> Generated:
-    """The first four images of dev."""
-    images = prepared.dev.images(torch.arange(4))
-    return CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(images, "abcd")
+Captioned = Callable[[str], tuple[Captioner, Generated]]
 
 
-def test_record_tells_caption_score_and_the_words_by_weight(
-    make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
-) -> None:
-    captioner = make_captioner("+graph+guidance")
-    generated = captioned(captioner, prepared, tiny)
+@pytest.fixture
+def captioned(make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment) -> Captioned:
+    """An arm's captioner, and what it says of the first four images of dev."""
+
+    def make(arm: str) -> tuple[Captioner, Generated]:
+        captioner = make_captioner(arm)
+        images = prepared.dev.images(torch.arange(4))
+        return captioner, CaptionGenerator(captioner, prepared.tokenizer, tiny.search)(images, "abcd")
+
+    return make
+
+
+def test_record_tells_caption_score_and_the_words_by_weight(captioned: Captioned, prepared: Prepared) -> None:
+    captioner, generated = captioned("+graph+guidance")
     for i, record in enumerate(records(captioner, generated)):
         assert record["caption"] == generated.texts[i]
         assert record["score"] == pytest.approx(generated.captions.scores[i, 0].item(), abs=1e-4)
@@ -63,11 +68,8 @@ def test_every_arm_can_be_drawn(
         assert all(not record["scene_words"] and not record["detail_words"] for record in records(captioner, generated))
 
 
-def test_evidence_is_what_the_captioner_used_without_padding(
-    make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
-) -> None:
-    captioner = make_captioner("+graph+guidance")
-    generated = captioned(captioner, prepared, tiny)
+def test_evidence_is_what_the_captioner_used_without_padding(captioned: Captioned) -> None:
+    captioner, generated = captioned("+graph+guidance")
     evidence = evidence_of(captioner, generated)
     assert len(evidence_of(captioner, generated, 2)) == 2
     for i, seen in enumerate(evidence):
@@ -83,11 +85,8 @@ def test_evidence_is_what_the_captioner_used_without_padding(
         assert [seen.scene_words[0][0]] == [record["scene"][0][0]]
 
 
-def test_without_a_graph_the_regions_with_the_heaviest_words_count_most(
-    make_captioner: Callable[[str], Captioner], prepared: Prepared, tiny: Experiment
-) -> None:
-    captioner = make_captioner("clipcap+guidance")
-    generated = captioned(captioner, prepared, tiny)
+def test_without_a_graph_the_regions_with_the_heaviest_words_count_most(captioned: Captioned) -> None:
+    captioner, generated = captioned("clipcap+guidance")
     for i, seen in enumerate(evidence_of(captioner, generated)):
         kept = generated.regions.valid[i]
         heaviest = generated.guidance.detail_weights[i][kept].amax(-1)
