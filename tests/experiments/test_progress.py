@@ -167,6 +167,23 @@ def test_a_resumed_job_is_timed_from_where_it_began():
     assert "arm: 950/1000  0:30 left" in seen(console)
 
 
+def test_what_an_earlier_run_did_says_nothing_about_the_speed():
+    clock, console = Clock(), log()
+    with StudyProgress(2, console=console, clock=clock) as progress:
+        progress.start("arm", 1000)
+        clock.now += 25  # a start that is long enough for a line
+        for step in (100, 300, 500):  # a curve that is told again, at once
+            progress.update("arm", step, kept=True, cider=0.1)
+        clock.now += 50
+        progress.update("arm", 600)
+        progress.finish("arm", "CIDEr 45.3")
+    # 100 steps took 50 s, so 400 take 200 s. 0.1 of an arm took the study 75 s, so the 1.4 that are left take 1050 s.
+    assert seen(console).splitlines()[1:] == [
+        "arm: 600/1000  dev CIDEr 10.0  3:20 left  |  study 30%, 0/2 done, 17:30 left",
+        "arm: done, CIDEr 45.3  |  study 50%, 1/2 done, 2:30 left",
+    ]
+
+
 def test_a_job_that_never_started_may_fail():
     console = log()
     with StudyProgress(1, console=console) as progress:

@@ -164,6 +164,7 @@ def test_ended_training_goes_on_to_the_very_same_weights(
         with pytest.raises(Ended):
             train(base, prepared, Said(0.1, 0.3, 0.2), keeping=keep(tmp_path))
     reported: Points = []
+    recalled: Points = []
     seen = sum(step <= end // 5 * 5 or step in (8, 16) for step in (8, 16) if step <= end)
     torch.rand(7)  # whatever happened to chance meanwhile
     resumed = train(
@@ -171,11 +172,13 @@ def test_ended_training_goes_on_to_the_very_same_weights(
         prepared,
         Said(*(0.1, 0.3, 0.2)[seen:]),
         lambda step, values: reported.append((step, dict(values))),
-        keeping=keep(tmp_path),
+        keeping=keep(tmp_path, recall=lambda step, values: recalled.append((step, dict(values)))),
     )
     assert same(weights(resumed), weights(whole))
     assert curve(resumed) == curve(whole)
-    assert [step for step, _ in reported] == [point["step"] for point in resumed.history]
+    assert [step for step, _ in recalled + reported] == [point["step"] for point in resumed.history]
+    assert all(step <= end for step, _ in recalled)
+    assert len(recalled) == sum(point["step"] < reported[0][0] for point in resumed.history)
 
 
 def test_average_and_best_survive_an_end(base: Experiment, prepared: Prepared, tmp_path: Path) -> None:

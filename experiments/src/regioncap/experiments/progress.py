@@ -175,6 +175,8 @@ class StudyProgress:
         self._lock = RLock()
         self._running: dict[str, _Job] = {}
         self._over = 0
+        self._kept = 0.0
+        """Of the jobs that are over, the shares that an earlier run had done."""
         self._started = clock()
         self._console = console or Console()
         self._bars = _Bars(self._console, jobs) if self._console.is_terminal else None
@@ -201,20 +203,23 @@ class StudyProgress:
             else:
                 self._tell(f"{job}: starts, {total} steps")
 
-    def update(self, job: str, step: int, **values: int | float) -> None:
+    def update(self, job: str, step: int, *, kept: bool = False, **values: int | float) -> None:
         """A job has done `step` steps; of what it measured, the values named in `SHOWN` appear.
 
-        A value that an update does not mention stays as it was: dev CIDEr is measured less often than the loss.
+        A value that an update does not mention stays as it was: dev CIDEr is measured less often than the loss. Steps
+        `kept` from an earlier run say nothing about the speed.
         """
         with self._lock:
             state, now = self._running[job], self._clock()
-            if state.first is None:
+            if kept or state.first is None:
                 state.first, state.started = step, now
+            if kept:
+                state.kept_steps = step
             state.step = step
             state.values |= values
             if self._bars:
                 self._bars.move(job, step, state.describe(now), *self._overall(now))
-            elif now - state.told >= EVERY_S:
+            elif not kept and now - state.told >= EVERY_S:
                 state.told = now
                 self._tell(f"{job}: {state.describe(now)}  |  {self._overall(now)[1]}")
 
@@ -228,8 +233,9 @@ class StudyProgress:
 
     def _end(self, job: str, line: str, style: str) -> None:
         with self._lock:
-            self._running.pop(job, None)
+            ended = self._running.pop(job, None)
             self._over += 1
+            self._kept += ended.kept if ended else 0.0
             if self._bars:
                 self._bars.remove(job, line, style, *self._overall(self._clock()))
             else:
@@ -238,9 +244,10 @@ class StudyProgress:
     def _overall(self, now: float) -> tuple[float, str]:
         """Jobs that are done, with the running ones' shares, and what to say of the whole."""
         done = sum((state.step / max(1, state.total) for state in self._running.values()), float(self._over))
+        here = done - self._kept - sum(state.kept for state in self._running.values())
         text = f"study {done / self._count:.0%}, {self._over}/{self._count} done"
-        if 0 < done < self._count:
-            text += f", {_minutes((now - self._started) / done * (self._count - done))} left"
+        if here > 0 and done < self._count:
+            text += f", {_minutes((now - self._started) / here * (self._count - done))} left"
         return done, text
 
     def _tell(self, line: str) -> None:
@@ -254,9 +261,16 @@ class _Job:
     """Of the first update: what comes before (imports, loading) says nothing about the speed."""
     told: float
     first: int | None = None
-    """Step of the first update: a resumed job does not begin at 0."""
+    """Step from which on this run is timed."""
+    kept_steps: int = 0
+    """Done by an earlier run."""
     step: int = 0
     values: dict[str, int | float] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> float:
+        """Share that an earlier run had done."""
+        return self.kept_steps / max(1, self.total)
 
     def describe(self, now: float) -> str:
         parts = [f"{self.step}/{self.total}"]

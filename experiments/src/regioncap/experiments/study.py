@@ -196,7 +196,7 @@ class _Study:
                     self.log.watch(job, message.pid)
                 else:
                     self.log.message(job, message)
-                    progress.update(job.name, message.step, **shown_values(message.values))
+                    progress.update(job.name, message.step, kept=message.kept, **shown_values(message.values))
         return failed
 
     def _take(self, job: ArmJob, result: dict[str, Any]) -> float:

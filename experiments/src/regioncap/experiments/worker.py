@@ -70,6 +70,8 @@ class Message:
     values: dict[str, float] = field(default_factory=dict)
     pictures: tuple[Path, ...] = ()
     """Dev pictures as the captioner sees them at this step."""
+    kept: bool = False
+    """The point is of a training that was killed and is gone on with."""
     pid: int | None = None
     """Of the worker, in its first message."""
     done: bool = False
@@ -121,6 +123,9 @@ def _run(job: ArmJob, tell: Callable[[Message], None]) -> None:
     def report(step: int, values: Mapping[str, float]) -> None:
         tell(Message(job=job.name, step=step, values=dict(values)))
 
+    def recall(step: int, values: Mapping[str, float]) -> None:
+        tell(Message(job=job.name, step=step, values=dict(values), kept=True))
+
     def watch(step: int, captioner: Captioner, generated: Generated) -> None:
         if job.pictures:
             tell(Message(job=job.name, step=step, pictures=tuple(pictures(step, captioner, generated))))
@@ -128,7 +133,7 @@ def _run(job: ArmJob, tell: Callable[[Message], None]) -> None:
     def checkpoint(name: str, captioner: Captioner) -> None:
         save_checkpoint(Checkpoint.of(job.experiment, captioner, prepared), job.out / name)
 
-    keeping = Keeping(state=job.out / _TRAINING / STATE, key=_key(job), checkpoint=checkpoint)
+    keeping = Keeping(state=job.out / _TRAINING / STATE, key=_key(job), checkpoint=checkpoint, recall=recall)
     language = load_language(job.language) if job.language else None
     with job.metrics.build() as scorer:
         trained = train(job.experiment, prepared, scorer, report, language, watch, keeping)

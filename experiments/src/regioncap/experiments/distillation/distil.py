@@ -131,13 +131,16 @@ def _train(
         )
     student = make_student(experiment, teacher, prepared)
     key = _digest(to_dict(experiment), to_dict(config))
-    keeping = Keeping(state=kept / key / STATE, key=key)
     with StudyProgress(1) as progress:
         progress.start("student", experiment.train.steps)
 
         def report(step: int, values: Mapping[str, float]) -> None:
             progress.update("student", step, **shown_values(values))
 
+        def recall(step: int, values: Mapping[str, float]) -> None:
+            progress.update("student", step, kept=True, **shown_values(values))
+
+        keeping = Keeping(state=kept / key / STATE, key=key, recall=recall)
         trained = fit(
             student,
             experiment,

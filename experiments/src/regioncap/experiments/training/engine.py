@@ -51,6 +51,8 @@ class Keeping:
     """Of all that decides what training does; a state of another key is not gone on from."""
     checkpoint: Callable[[str, Captioner], None] = lambda name, captioner: None
     """Writes a captioner as `last` at every evaluation, and as `best` when it is that."""
+    recall: Report | None = None
+    """Is told, in the place of `report`, what the killed call had reported: it says nothing about this call's speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,8 +233,9 @@ class _Run:
         self.stepper.first_loss, self.history = values["first_loss"], values["history"]
         if self.processes.first:
             self.cpu_s = values["cpu_s"]
+            recall = self.keeping.recall or self.report
             for point in self.history:
-                self.report(int(point["step"]), {name: value for name, value in point.items() if name != "step"})
+                recall(int(point["step"]), {name: value for name, value in point.items() if name != "step"})
 
     def _all_that_moves(self) -> int:
         """Count what trains in either phase, and leave all of it free: processes share the gradients of what is free
