@@ -41,7 +41,7 @@ from regioncap.experiments.commands.study import TrainCommand
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.prepare import Prepared, open_prepared
 from regioncap.experiments.presets import scenes
-from regioncap.experiments.study_options import StudyOptions
+from regioncap.experiments.study_options import RunOptions
 from regioncap.experiments.training.captions import CaptionTensors, batch_of
 from regioncap.experiments.training.length import steps_per_epoch, with_steps
 from regioncap.experiments.training.objectives.objective import Lessons
@@ -59,9 +59,9 @@ REPORT_EVERY = 20
 Step = Callable[[int], object]
 
 
-def inputs(experiment: Experiment, study: StudyOptions) -> tuple[Experiment, Prepared]:
+def inputs(experiment: Experiment, run: RunOptions) -> tuple[Experiment, Prepared]:
     """What `regioncap train` trains on."""
-    made = make_inputs(experiment, InputsMaker(cache=study.cache, features=study.features, unreadable=study.unreadable))
+    made = make_inputs(experiment, InputsMaker(cache=run.cache, features=run.features, unreadable=run.unreadable))
     prepared = open_prepared(made.inputs.prepared)
     return with_steps(made.experiment, len(prepared.train)), prepared
 
@@ -134,7 +134,7 @@ def table(spent: dict[str, list[float]], images: int, against: str) -> None:
 def command_of(arguments: Sequence[str]) -> TrainCommand:
     """A preset and flags, as `regioncap train` reads them."""
     preset, experiment, rest = starting_point("train", arguments)
-    default = TrainCommand(arm=own_arm(experiment), study=StudyOptions(out=Path("unused")), experiment=experiment)
+    default = TrainCommand(arm=own_arm(experiment), run=RunOptions(out=Path("unused")), experiment=experiment)
     return parse(TrainCommand, f"bench_training.py {preset}", rest, default)
 
 
@@ -183,7 +183,7 @@ def _lessons(images: int) -> Lessons:
 
 def scenes_step(phase: int) -> Work:
     """The engine on the scenes preset, whose pictures and features are made once and kept."""
-    experiment, prepared = inputs(scenes(), StudyOptions(out=Path("unused"), cache=cache_folder()))
+    experiment, prepared = inputs(scenes(), RunOptions(out=Path("unused"), cache=cache_folder()))
     step, at = engine_step(experiment, prepared, phase), iter(range(10_000))
     return Work(
         call=lambda: step(next(at)),
@@ -223,7 +223,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["loop" | "compile" as what, *arguments]:
             command = command_of(arguments)
-            settings, prepared = inputs(command.experiment, command.study)
+            settings, prepared = inputs(command.experiment, command.run)
             settings = replace(settings, train=replace(settings.train, device="cpu"))
             sides = {"engine": engine_step(settings, prepared)}
             if what == "loop":

@@ -33,7 +33,7 @@ def test_help_names_every_command(command: Command) -> None:
 def test_help_of_a_preset_lists_every_config_field_as_a_dotted_flag(command: Command, name: str, preset: str) -> None:
     outcome = command(name, preset, "--help")
     assert outcome.status == 0
-    for flag in ("--graph.k", "--train.steps", "--seeds", "--out", "--resume", "--data.root", "--seed"):
+    for flag in ("--graph.k", "--train.steps", "--out", "--resume", "--data.root", "--seed"):
         assert f" {flag} " in outcome.out or f" {flag}," in outcome.out
     experiment = PRESETS[preset]()
     stages = {key for key in flatten(experiment) if any(other.startswith(f"{key}.") for other in flatten(experiment))}
@@ -67,6 +67,12 @@ def test_every_command_has_help(command: Command, name: str) -> None:
         "self-critical": {"--out", "--objective.samples", "--train.steps"},
     }
     assert wanted.get(name, set()) <= set(outcome.out.split())
+
+
+@pytest.mark.parametrize("name", ["train", "self-critical"])
+def test_what_trains_one_captioner_takes_no_flags_of_a_study(command: Command, name: str) -> None:
+    """One that is taken and not read leaves a user waiting for five seeds."""
+    assert not {"--seeds", "--arms", "--jobs"} & set(command(name, "--help").out.split())
 
 
 def test_reader_of_the_output_may_leave() -> None:

@@ -173,7 +173,7 @@ def test_what_an_earlier_run_did_says_nothing_about_the_speed():
         progress.start("arm", 1000)
         clock.now += 25  # a start that is long enough for a line
         for step in (100, 300, 500):  # a curve that is told again, at once
-            progress.update("arm", step, kept=True, cider=0.1)
+            progress.recall("arm", step, cider=0.1)
         clock.now += 50
         progress.update("arm", 600)
         progress.finish("arm", "CIDEr 45.3")

@@ -203,23 +203,30 @@ class StudyProgress:
             else:
                 self._tell(f"{job}: starts, {total} steps")
 
-    def update(self, job: str, step: int, *, kept: bool = False, **values: int | float) -> None:
+    def recall(self, job: str, step: int, **values: int | float) -> None:
+        """An earlier run had done `step` steps: they say nothing about the speed. Called before any `update`."""
+        with self._lock:
+            state, now = self._running[job], self._clock()
+            state.first, state.started = step, now
+            state.step = state.kept_steps = step
+            state.values |= values
+            if self._bars:
+                self._bars.move(job, step, state.describe(now), *self._overall(now))
+
+    def update(self, job: str, step: int, **values: int | float) -> None:
         """A job has done `step` steps; of what it measured, the values named in `SHOWN` appear.
 
-        A value that an update does not mention stays as it was: dev CIDEr is measured less often than the loss. Steps
-        `kept` from an earlier run say nothing about the speed.
+        A value that an update does not mention stays as it was: dev CIDEr is measured less often than the loss.
         """
         with self._lock:
             state, now = self._running[job], self._clock()
-            if kept or state.first is None:
+            if state.first is None:
                 state.first, state.started = step, now
-            if kept:
-                state.kept_steps = step
             state.step = step
             state.values |= values
             if self._bars:
                 self._bars.move(job, step, state.describe(now), *self._overall(now))
-            elif not kept and now - state.told >= EVERY_S:
+            elif now - state.told >= EVERY_S:
                 state.told = now
                 self._tell(f"{job}: {state.describe(now)}  |  {self._overall(now)[1]}")
 

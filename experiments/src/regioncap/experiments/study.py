@@ -34,7 +34,7 @@ from regioncap.experiments.reporting.rows import ScoredRun, study_rows
 from regioncap.experiments.scores_file import SCORES, write_scores
 from regioncap.experiments.study_file import write_study_file
 from regioncap.experiments.study_log import StudyLog
-from regioncap.experiments.study_options import StudyError, StudyOptions
+from regioncap.experiments.study_options import RunOptions, StudyError, StudyOptions
 from regioncap.experiments.training.length import with_steps
 from regioncap.experiments.training.processes import rank, world
 from regioncap.experiments.untrained import untrained_captions
@@ -59,10 +59,10 @@ def run_study(base: Experiment, options: StudyOptions) -> list[StudyRow]:
         for seed in range(options.seeds)
         for arm in options.arms
     ]
-    return _run(base, options, places)
+    return _run(base, options, places, jobs=options.jobs or os.cpu_count() or 1)
 
 
-def train_one(base: Experiment, arm: str, options: StudyOptions) -> list[StudyRow]:
+def train_one(base: Experiment, arm: str, options: RunOptions) -> list[StudyRow]:
     """One arm with the experiment's own seed, straight into `options.out`; scored and logged as in a study.
 
     An experiment that goes on from a checkpoint (`init_from`) is taken as it is, and `arm` only names it.
@@ -73,10 +73,13 @@ def train_one(base: Experiment, arm: str, options: StudyOptions) -> list[StudyRo
     if rank():
         follow()
         return []
-    return _run(base, options, [(arm, base.seed, options.out)])
+    return _run(base, options, [(arm, base.seed, options.out)], jobs=1)
 
 
-def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, int, Path]]) -> list[StudyRow]:
+def _run(
+    base: Experiment, options: RunOptions, places: Sequence[tuple[str, int, Path]], *, jobs: int
+) -> list[StudyRow]:
+    """Train the arms of `places` (arm, seed, folder), `jobs` of them at the same time."""
     out = options.out
     if not options.resume and out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty: add --resume to go on with it, or choose another --out")
@@ -97,7 +100,7 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
         base = with_steps(base, len(prepared.train))
         language = base.language.weights(base.decoder, prepared.tokenizer, base.vocabulary, data.names, options.cache)
         job = partial(ArmJob, prepared=prepared.folder, language=language, metrics=options.metrics)
-        jobs = [
+        todo = [
             job(
                 arm=arm,
                 experiment=replace(base if base.init_from else ARMS[arm].make(base), seed=seed),
@@ -106,7 +109,7 @@ def _run(base: Experiment, options: StudyOptions, places: Sequence[tuple[str, in
             )
             for arm, seed, place in places
         ]
-        return _Study(base, options, data, prepared, scorer, measuring).run(jobs)
+        return _Study(base, options, data, prepared, scorer, measuring, jobs).run(todo)
 
 
 class _Study:
@@ -115,13 +118,14 @@ class _Study:
     def __init__(
         self,
         base: Experiment,
-        options: StudyOptions,
+        options: RunOptions,
         data: CaptionData,
         prepared: Prepared,
         scorer: CaptionScorer,
         measuring: Measuring,
+        at_once: int,
     ) -> None:
-        self.base, self.options, self.data = base, options, data
+        self.base, self.options, self.data, self.at_once = base, options, data, at_once
         self.prepared, self.scorer, self.measuring = prepared, scorer, measuring
         self.references = {image.name: image.captions for image in prepared.dev_images}
         self.files = {image.name: image.path for image in prepared.dev_images}
@@ -171,7 +175,7 @@ class _Study:
         steps = self.base.train.steps
         with (
             StudyProgress(len(todo)) as progress,
-            ArmWorkers(todo, self.options.jobs or os.cpu_count() or 1) as workers,
+            ArmWorkers(todo, self.at_once) as workers,
         ):
             for job, message in workers:
                 if message is not None and RETRIEVAL not in self.scores:
@@ -196,7 +200,8 @@ class _Study:
                     self.log.watch(job, message.pid)
                 else:
                     self.log.message(job, message)
-                    progress.update(job.name, message.step, kept=message.kept, **shown_values(message.values))
+                    show = progress.recall if message.kept else progress.update
+                    show(job.name, message.step, **shown_values(message.values))
         return failed
 
     def _take(self, job: ArmJob, result: dict[str, Any]) -> float:

@@ -14,19 +14,13 @@ class StudyError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyOptions:
-    """How to run a study; what it varies is the experiment's and the arms' matter."""
+class RunOptions:
+    """Where a study or a single training writes and reads, and what measures it."""
 
-    seeds: int = 1
-    """Seeds per arm, counting up from the experiment's own."""
     out: Path
-    """Folder of the study."""
-    arms: tuple[str, ...] = STANDARD
-    """Which arms; their order is the table's."""
-    jobs: int = 0
-    """Arms that train at the same time, one core each; 0: as many as there are cores."""
+    """Folder of what comes out."""
     resume: bool = False
-    """Take up the study in `out`: finished arms are kept."""
+    """Take up what is in `out`: finished arms are kept, a killed training goes on."""
     cache: Path = field(default_factory=cache_folder)
     """Where scenes, features and language weights are kept between studies."""
     features: Path | None = None
@@ -35,6 +29,18 @@ class StudyOptions:
     """What becomes of pictures that cannot be read."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     measures: MeasuresConfig = field(default_factory=MeasuresConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOptions(RunOptions):
+    """How to run a study; what it varies is the experiment's and the arms' matter."""
+
+    seeds: int = 1
+    """Seeds per arm, counting up from the experiment's own."""
+    arms: tuple[str, ...] = STANDARD
+    """Which arms; their order is the table's."""
+    jobs: int = 0
+    """Arms that train at the same time, one core each; 0: as many as there are cores."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:

@@ -13,7 +13,7 @@ from regioncap.experiments.commands.parsing import fail, parse
 from regioncap.experiments.config import Experiment
 from regioncap.experiments.presets import photos_best
 from regioncap.experiments.study import train_one
-from regioncap.experiments.study_options import StudyError, StudyOptions
+from regioncap.experiments.study_options import RunOptions, StudyError
 from regioncap.experiments.training.objectives.self_critical import SelfCriticalConfig
 
 
@@ -28,7 +28,7 @@ class SelfCriticalCommand:
 
     checkpoint: tyro.conf.Positional[Path]
     """Folder written by `regioncap train` or `ablate`."""
-    study: Annotated[StudyOptions, tyro.conf.arg(name="")]
+    run: Annotated[RunOptions, tyro.conf.arg(name="")]
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
 
 
@@ -46,12 +46,12 @@ def self_critical_command(arguments: Sequence[str]) -> int:
         )
     default = SelfCriticalCommand(
         checkpoint=folder,
-        study=StudyOptions(out=Path("runs") / "self-critical"),
+        run=RunOptions(out=Path("runs") / "self-critical"),
         experiment=going_on(trained, folder),
     )
     command = parse(SelfCriticalCommand, "regioncap self-critical", arguments, default)
     try:
-        train_one(command.experiment, SELF_CRITICAL, command.study)
+        train_one(command.experiment, SELF_CRITICAL, command.run)
     except StudyError as error:
         return fail(str(error))
     return 0

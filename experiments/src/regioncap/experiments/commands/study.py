@@ -20,7 +20,7 @@ from regioncap.experiments.evaluate import EvaluateOptions, evaluate
 from regioncap.experiments.peers.hf_captioner import PREFIX as PEER
 from regioncap.experiments.scenes_encoders import ScenesEncodersConfig, train_scenes_encoders
 from regioncap.experiments.study import run_study, train_one
-from regioncap.experiments.study_options import StudyError, StudyOptions
+from regioncap.experiments.study_options import RunOptions, StudyError, StudyOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class TrainCommand:
     """Which row of the study to train."""
     config: Path | None = None
     """Start from these settings, such as best.json of `regioncap tune`, in the place of the preset's."""
-    study: Annotated[StudyOptions, tyro.conf.arg(name="")]
+    run: Annotated[RunOptions, tyro.conf.arg(name="")]
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
 
 
@@ -81,11 +81,11 @@ def _ablate(arguments: Sequence[str]) -> int:
 
 def _train(arguments: Sequence[str]) -> int:
     preset, experiment, rest = starting_point("train", arguments)
-    study = StudyOptions(out=Path("runs") / f"{preset}-train")
-    default = TrainCommand(arm=own_arm(experiment), study=study, experiment=experiment)
+    run = RunOptions(out=Path("runs") / f"{preset}-train")
+    default = TrainCommand(arm=own_arm(experiment), run=run, experiment=experiment)
     command = parse(TrainCommand, f"regioncap train {preset}", rest, default)
     arm_of(command.arm)  # or it is refused
-    train_one(command.experiment, command.arm, command.study)
+    train_one(command.experiment, command.arm, command.run)
     return 0
 
 

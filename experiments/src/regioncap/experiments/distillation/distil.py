@@ -138,7 +138,7 @@ def _train(
             progress.update("student", step, **shown_values(values))
 
         def recall(step: int, values: Mapping[str, float]) -> None:
-            progress.update("student", step, kept=True, **shown_values(values))
+            progress.recall("student", step, **shown_values(values))
 
         keeping = Keeping(state=kept / key / STATE, key=key, recall=recall)
         trained = fit(
