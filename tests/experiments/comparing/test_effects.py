@@ -70,11 +70,14 @@ def slow_differences(base, run, metric, counts, samples, seed):
 
 
 @pytest.mark.parametrize("metric", ["BLEU-4", "METEOR", "CIDEr"])
-def test_interval_over_images_equals_a_slow_loop(make_run, metric):
+def test_interval_and_p_over_images_equal_a_slow_loop(make_run, metric):
     (base, old), (run, new) = make_run("base", seeds=(0, 1, 2)), make_run("run", seeds=(0, 1, 2), gain=0.04)
     comparison = compare_runs(base, run, bleu_counts=[*old, *new], samples=SAMPLES, seed=3)
     slow = slow_differences(base, run, metric, [*old, *new], SAMPLES, 3)
-    assert comparison.effects[metric].interval == pytest.approx(np.quantile(slow, [0.025, 0.975]))
+    effect = comparison.effects[metric]
+    assert effect.interval == pytest.approx(np.quantile(slow, [0.025, 0.975]))
+    far = np.abs(slow - effect.difference) >= abs(effect.difference) - 1e-9
+    assert effect.p == pytest.approx((1 + far.sum()) / (1 + SAMPLES))
 
 
 def test_seeds_are_means_and_p_is_the_paired_bootstrap(make_run):

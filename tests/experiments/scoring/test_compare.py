@@ -1,6 +1,7 @@
 """Intervals and p of whole systems."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,15 +36,15 @@ def interval(values, tmp_path, **options):
     return compare(references_of(one), [one], **{"samples": 500, **options}).measured["CIDEr"][0]
 
 
-def test_p_is_that_of_the_paired_bootstrap(invented):
+def test_p_of_a_mean_is_that_of_the_paired_bootstrap(invented):
     comparison = invented(40, ("one", "two", "three"), gain=0.05, samples=300, seed=4)
     order = sorted(comparison.references)
-    for metric in comparison.metrics:
+    assert all(cells[0].p is None for cells in comparison.measured.values())
+    for metric in ("ROUGE-L", "CIDEr", "SPICE"):
         per_image = [{image: one.scores.per_image[image][metric] for image in order} for one in comparison.systems]
-        cells = comparison.measured[metric]
-        assert cells[0].p is None
         for row in (1, 2):
-            assert cells[row].p == paired_bootstrap([per_image[row]], [per_image[0]], samples=300, seed=4)
+            cell = comparison.measured[metric][row]
+            assert cell.p == paired_bootstrap([per_image[row]], [per_image[0]], samples=300, seed=4)
 
 
 def test_values_are_the_corpus_scores_and_inside_their_intervals(invented):
@@ -68,24 +69,51 @@ def test_interval_of_a_mean_is_that_of_the_normal_distribution(tmp_path):
     assert (cell.low, cell.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.001)
 
 
-def test_bleu_is_made_anew_from_the_drawn_images(tmp_path):
-    """The interval of corpus BLEU-4, against a loop that adds up the counts of the drawn images."""
-    generator = np.random.default_rng(3)
+def of_random_words(tmp_path: Path, *seeds: int) -> tuple[dict[str, list[str]], list[System]]:
+    """References of 60 images, and a system a seed with its BLEU."""
     words = ["a", "dog", "cat", "man", "runs", "sits", "on", "the"]
     images = [f"{index}.jpg" for index in range(60)]
-    captions = {image: " ".join(generator.choice(words, 7)) for image in images}
-    references = {image: [" ".join(generator.choice(words, 7)) for _ in range(3)] for image in images}
+
+    def said(generator):
+        return " ".join(generator.choice(words, 7))
+
+    generator = np.random.default_rng(3)
+    references = {image: [said(generator) for _ in range(3)] for image in images}
     prepared, _ = prepare_references(references, list, tmp_path)
-    tokens = prepared.index.number(list(captions.values()))
-    counts = prepared.bleu.count(tokens, prepared.index.count(tokens))
-    value = bleu(counts.sum(axis=1))[3]
+    systems = []
+    for generator in map(np.random.default_rng, seeds):
+        captions = {image: said(generator) for image in images}
+        tokens = prepared.index.number(list(captions.values()))
+        counts = prepared.bleu.count(tokens, prepared.index.count(tokens))
+        one = system(bleu(counts)[3], tmp_path, metric="BLEU-4", corpus=float(bleu(counts.sum(axis=1))[3]))
+        systems.append(replace(one, captions=captions, scores=replace(one.scores, bleu_counts=counts)))
+    return references, systems
+
+
+def test_bleu_is_made_anew_from_the_drawn_images(tmp_path):
+    """The interval of corpus BLEU-4, against a loop that adds up the counts of the drawn images."""
+    references, (one,) = of_random_words(tmp_path, 4)
+    generator = np.random.default_rng(5)
+    counts = one.scores.bleu_counts
     draws = [counts[:, generator.integers(60, size=60)].sum(axis=1) for _ in range(3000)]
     wanted = np.quantile([bleu(drawn)[3] for drawn in draws], [0.025, 0.975])
-    one = system(bleu(counts)[3], tmp_path, metric="BLEU-4", corpus=float(value))
-    one = replace(one, captions=captions, scores=replace(one.scores, bleu_counts=counts))
     cell = compare(references, [one], samples=3000).measured["BLEU-4"][0]
     assert (cell.low, cell.high) == pytest.approx(tuple(wanted), abs=0.01)
-    assert cell.value == value
+    assert cell.value == one.scores.corpus["BLEU-4"]
+
+
+def test_p_of_bleu_is_of_the_drawn_images_bleu(tmp_path):
+    """Not of the means of per-image BLEU, which may differ the other way round."""
+    references, systems = of_random_words(tmp_path, 4, 8)
+    old, new = (one.scores.bleu_counts for one in systems)
+    gain = systems[1].scores.corpus["BLEU-4"] - systems[0].scores.corpus["BLEU-4"]
+    generator = np.random.default_rng(5)
+    far = 0
+    for _ in range(3000):
+        chosen = generator.integers(60, size=60)
+        moved = bleu(new[:, chosen].sum(axis=1))[3] - bleu(old[:, chosen].sum(axis=1))[3]
+        far += abs(moved - gain) >= abs(gain)
+    assert compare(references, systems, samples=3000).measured["BLEU-4"][1].p == pytest.approx(far / 3000, abs=0.03)
 
 
 def test_corpus_score_that_is_no_mean_moves_its_interval(tmp_path):

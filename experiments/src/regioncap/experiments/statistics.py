@@ -88,7 +88,8 @@ def paired_bootstrap(
     difference = mean_a - mean_b
     if not np.isfinite(difference).all():
         raise ValueError(f"the scores of image '{images[int(np.argmin(np.isfinite(difference)))]}' are not finite")
-    return shifted_p(difference, resampled_means(difference[None], samples=samples, seed=seed)[:, 0])
+    means = resampled_means(difference[None], samples=samples, seed=seed)[:, 0]
+    return shifted_p(float(difference.mean()), means, rounding=1e-12 * float(np.abs(difference).max()))
 
 
 def resampled_means(values: NDArray[np.float64], *, samples: int = 10_000, seed: int = 0) -> NDArray[np.float64]:
@@ -129,9 +130,10 @@ def resampled_seeds(replicates: NDArray[np.float64], *, seed: int = 0) -> NDArra
     return np.asarray(np.take_along_axis(replicates, chosen, axis=1).mean(axis=1))
 
 
-def shifted_p(difference: NDArray[np.float64], means: NDArray[np.float64]) -> float:
-    """The p of `paired_bootstrap` from per-image differences [N] and their resampled means [samples]."""
-    observed = difference.mean()
-    # Rounding must not decide whether a resample as far off as the observed mean counts.
-    bound = abs(observed) - 1e-12 * np.abs(difference).max()
-    return float((1 + np.sum(np.abs(means - observed) >= bound)) / (1 + len(means)))
+def shifted_p(observed: float, replicates: NDArray[np.float64], *, rounding: float = 1e-12) -> float:
+    """The p of `paired_bootstrap` from a difference of two scores and its values on resampled images [samples].
+
+    The scores may be of any kind that the images determine, such as a corpus BLEU. `rounding` must not decide whether
+    a resample as far off as what was observed counts.
+    """
+    return float((1 + np.sum(np.abs(replicates - observed) >= abs(observed) - rounding)) / (1 + len(replicates)))

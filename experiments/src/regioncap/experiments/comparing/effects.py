@@ -26,7 +26,7 @@ class Effect:
     over_seeds: tuple[float, float] | None
     """Of other images and other seeds; None with one seed on both sides, or without `interval`."""
     p: float
-    """Two-sided, `paired_bootstrap` of the per-image scores: images are resampled, seeds averaged."""
+    """Two-sided paired bootstrap, of the draws that `interval` is of; without one of the mean of per-image scores."""
     by_seed: tuple[float, ...]
     """The difference of each seed that both sides have; empty where they have different ones."""
     per_image: PerImage
@@ -70,7 +70,8 @@ def compare_runs(
     All seeds of both runs share the draws of images. A draw's score is that of `scoring.compare`: BLEU is made from the
     drawn images' counts, METEOR is the drawn mean moved to the corpus score, the others are means. `bleu_counts` hold
     `Scores.bleu_counts` [10, images] of every seed, first the base's, then the run's, images in the order of the base's
-    file; without them BLEU and SUM get no interval, as that of a mean of per-image BLEU would be too narrow.
+    file; without them BLEU and SUM get no interval, as that of a mean of per-image BLEU would be too narrow, and their
+    p is of those means.
 
     Raises ValueError if the runs are of different images or references, or have no metric in common.
     """
@@ -91,19 +92,21 @@ def compare_runs(
     effects, gains, spans = {}, {}, {}
     for column, metric in enumerate(metrics):
         gains[metric] = each[split:, column].mean(axis=0) - each[:split, column].mean(axis=0)
-        moved = drawn[:, split:, column].mean(axis=1) - drawn[:, :split, column].mean(axis=1)
         values = [own.scores.corpus[metric] for own in seeds]
         before, after = Spread(values=tuple(values[:split])), Spread(values=tuple(values[split:]))
         told = bleu_counts is not None or metric not in (*BLEUS, "SUM")
         corpus = np.stack([own[metric] for own in replicates], axis=1)  # samples seeds
         old, new = corpus[:, :split], corpus[:, split:]
+        difference = after.mean - before.mean
+        moved = new.mean(axis=1) - old.mean(axis=1)
+        of_means = drawn[:, split:, column].mean(axis=1) - drawn[:, :split, column].mean(axis=1)
         effects[metric] = Effect(
             base=before,
             run=after,
-            difference=after.mean - before.mean,
-            interval=interval(new.mean(axis=1) - old.mean(axis=1)) if told else None,
+            difference=difference,
+            interval=interval(moved) if told else None,
             over_seeds=_over_seeds(old, new, paired, seed) if told and len(seeds) > 2 else None,
-            p=shifted_p(gains[metric][by_name], moved),
+            p=shifted_p(difference, moved) if told else shifted_p(float(gains[metric].mean()), of_means),
             by_seed=tuple(b - a for a, b in zip(before.values, after.values, strict=True)) if paired else (),
             per_image=PerImage.of(gains[metric]),
         )

@@ -82,7 +82,7 @@ def legend(comparison: RunComparison) -> list[str]:
         + (", mean ± standard deviation over seeds" if several else "")
         + f"; differences are {comparison.run.name} minus {comparison.base.name}. Intervals: percentile bootstrap "
         f"({comparison.samples:,} resamples, seed {comparison.seed}).",
-        "p: two-sided paired bootstrap on the per-image scores"
+        "p: two-sided paired bootstrap, of the same draws"
         + (", seeds averaged: it speaks of other images and the same training runs." if several else "."),
         f"These are {len(comparison.effects)} tests, not corrected for their number.",
         "better, worse, equal: images by their own score. effect size: mean difference of the per-image scores in "

@@ -67,8 +67,9 @@ def compare(
     - Parts of SPICE: the mean over those of the drawn images whose references have such tuples.
     - SUM: the sum of its parts, draw by draw.
 
-    p is that of `paired_bootstrap` on per-image scores with the images in the order of their names, so the order of a
-    file changes nothing. `metrics` that no system could be scored on end up in `missing`.
+    p is of the same draws: the paired bootstrap test of the difference of two such scores, for means that of
+    `paired_bootstrap`. Images are drawn in the order of their names, so that of a file changes nothing. `metrics` that
+    no system could be scored on end up in `missing`.
     Raises ValueError if not one of `metrics` could be computed.
     """
     first = systems[0].scores
@@ -89,11 +90,11 @@ def compare(
 
     def measure(metric: str, row: int) -> Measured:
         low, high = interval(replicates[row][metric])
-        p, column = None, computed.index(metric)
+        value, p = systems[row].scores.corpus[metric], None
         if row != baseline:
-            difference = each[row, column] - each[baseline, column]
-            p = shifted_p(difference, drawn[:, row, column] - drawn[:, baseline, column])
-        return Measured(value=systems[row].scores.corpus[metric], low=low, high=high, p=p)
+            difference = value - systems[baseline].scores.corpus[metric]
+            p = shifted_p(difference, replicates[row][metric] - replicates[baseline][metric])
+        return Measured(value=value, low=low, high=high, p=p)
 
     return Comparison(
         references=references,

@@ -42,7 +42,7 @@ def measure_parts(
             if row != baseline:
                 both = there[column, row] & there[column, baseline]
                 p = shifted_p(
-                    (each[column, row] - each[column, baseline])[both],
+                    float((each[column, row] - each[column, baseline])[both].mean()),
                     replicates[:, column, row] - replicates[:, column, baseline],
                 )
             cells.append(Measured(value=scores.spice_parts[part], low=low, high=high, p=p))

@@ -117,7 +117,7 @@ def legend(comparison: Comparison) -> list[str]:
         lines.append("A kind of tuple is scored on the images whose references have such tuples.")
     if len(comparison.systems) > 1:
         baseline = comparison.systems[comparison.baseline].name
-        lines.append(f"p: two-sided paired bootstrap on the per-image scores against {baseline}.")
+        lines.append(f"p: two-sided paired bootstrap against {baseline}.")
     tests = (len(comparison.systems) - 1) * (len(comparison.metrics) + len(comparison.parts))
     if tests > 1:
         lines.append(
