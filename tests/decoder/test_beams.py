@@ -40,7 +40,7 @@ def test_equals_generate_token_for_token(small: Any, ours: Any, generate: Any, g
 @pytest.mark.parametrize("beams", [2, 5, 8])
 @pytest.mark.parametrize("images", [1, 16])
 def test_equals_generate_however_it_stops(small: Any, ours: Any, generate: Any, stopping: Any, beams: int, images: int):
-    for seed, penalty in enumerate(PENALTIES):
+    for seed, penalty in itertools.product(range(3), PENALTIES):
         config = replace(PLAIN, beams=beams, early_stopping=stopping, length_penalty=penalty, max_new_tokens=16)
         given = small.decoder(seed), *small.prefixes(seed, images)
         assert_equals_generate(ours(*given, config), generate(*given, config))

@@ -71,7 +71,7 @@ def test_captions_come_as_often_as_they_are_likely() -> None:
     with torch.no_grad():
         decoder.model.transformer.wte.weight.mul_(20)
     prefix, valid = torch.randn(1, 2, 8), torch.ones(1, 2, dtype=torch.bool)
-    draws = 5_000
+    draws = 20_000
     uniform = torch.rand(1, draws, 2, generator=torch.Generator().manual_seed(0))
     drawn = draw_captions(decoder.incremental(), prefix, valid, uniform)
     ends = drawn.lengths[0].tolist()
