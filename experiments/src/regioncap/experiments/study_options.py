@@ -18,7 +18,7 @@ class RunOptions:
     """Where a study or a single training writes and reads, and what measures it."""
 
     out: Path
-    """Folder of what comes out."""
+    """Folder that results are written to."""
     resume: bool = False
     """Take up what is in `out`: finished arms are kept, a killed training goes on."""
     cache: Path = field(default_factory=cache_folder)

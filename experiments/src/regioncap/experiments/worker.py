@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -120,11 +121,8 @@ def _run(job: ArmJob, tell: Callable[[Message], None]) -> None:
     prepared = open_prepared(job.prepared)
     pictures = DevPictures(job.out / "evaluations", [image.path for image in prepared.dev_images], job.pictures)
 
-    def report(step: int, values: Mapping[str, float]) -> None:
-        tell(Message(job=job.name, step=step, values=dict(values)))
-
-    def recall(step: int, values: Mapping[str, float]) -> None:
-        tell(Message(job=job.name, step=step, values=dict(values), kept=True))
+    def report(step: int, values: Mapping[str, float], *, kept: bool = False) -> None:
+        tell(Message(job=job.name, step=step, values=dict(values), kept=kept))
 
     def watch(step: int, captioner: Captioner, generated: Generated) -> None:
         if job.pictures:
@@ -133,7 +131,9 @@ def _run(job: ArmJob, tell: Callable[[Message], None]) -> None:
     def checkpoint(name: str, captioner: Captioner) -> None:
         save_checkpoint(Checkpoint.of(job.experiment, captioner, prepared), job.out / name)
 
-    keeping = Keeping(state=job.out / _TRAINING / STATE, key=_key(job), checkpoint=checkpoint, recall=recall)
+    keeping = Keeping(
+        state=job.out / _TRAINING / STATE, key=_key(job), checkpoint=checkpoint, recall=partial(report, kept=True)
+    )
     language = load_language(job.language) if job.language else None
     with job.metrics.build() as scorer:
         trained = train(job.experiment, prepared, scorer, report, language, watch, keeping)

@@ -40,9 +40,8 @@ def measure_parts(
             low, high = interval(replicates[:, column, row])
             p = None
             if row != baseline:
-                both = there[column, row] & there[column, baseline]
                 p = shifted_p(
-                    float((each[column, row] - each[column, baseline])[both].mean()),
+                    scores.spice_parts[part] - systems[baseline].spice_parts[part],
                     replicates[:, column, row] - replicates[:, column, baseline],
                 )
             cells.append(Measured(value=scores.spice_parts[part], low=low, high=high, p=p))
