@@ -56,7 +56,7 @@ def run(experiment: Experiment, prepared: Prepared, out: Path) -> None:
 
 
 def killed(experiment: Experiment, prepared: Prepared, out: Path, kills: int, chance: random.Random) -> None:
-    """Every other kill hits a state that is being written, the others whatever goes on; prints where each one hit."""
+    """Every other kill hits a state that is being written, the others the steps between; prints where each hit."""
     state, hit = out / "training" / "state.pt", []
     partial = state.with_name(state.name + ".partial")
     while True:
@@ -72,7 +72,10 @@ def killed(experiment: Experiment, prepared: Prepared, out: Path, kills: int, ch
         first = _steps(state)
         while len(hit) < kills and os.waitpid(child, os.WNOHANG) == (0, 0):
             # A kill comes after some progress, so that the training does end one day.
-            if _steps(state) > first and (partial.exists() if len(hit) % 2 else time.monotonic() > kill_at):
+            while_written = len(hit) % 2 == 1
+            due = _steps(state) > first and (while_written or time.monotonic() > kill_at)
+            # Asked last: reading a state takes longer than a step, and a slow disk is nearly always writing one.
+            if due and partial.exists() == while_written:
                 os.kill(child, signal.SIGKILL)
                 hit.append("state" if partial.exists() else "training")
                 break
