@@ -69,10 +69,9 @@ def killed(experiment: Experiment, prepared: Prepared, out: Path, kills: int, ch
             finally:
                 os._exit(status)
         kill_at = time.monotonic() + chance.uniform(0.05, 0.6)
-        first = _steps(state)
+        first, while_written = _steps(state), len(hit) % 2 == 1
         while len(hit) < kills and os.waitpid(child, os.WNOHANG) == (0, 0):
             # A kill comes after some progress, so that the training does end one day.
-            while_written = len(hit) % 2 == 1
             due = _steps(state) > first and (while_written or time.monotonic() > kill_at)
             # Asked last: reading a state takes longer than a step, and a slow disk is nearly always writing one.
             if due and partial.exists() == while_written:
